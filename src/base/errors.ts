@@ -277,6 +277,18 @@ export const ERRORS = {
     says: 'The key service refused.',
     remedy: 'An operator checks the permission on the key, and that it is the right key.',
   },
+  DATA_KEY_MISSING: {
+    status: 503,
+    retryable: true,
+    says: 'There is no active data key for this purpose.',
+    remedy: 'Start a process with the worker role once: it makes the first data keys.',
+  },
+  DATA_KEY_UNUSABLE: {
+    status: 503,
+    retryable: false,
+    says: 'The data key is suspended, destroyed or not yet activated.',
+    remedy: 'An operator looks at its state with `strongroom keys list`.',
+  },
   SEAL_BROKEN: {
     status: 500,
     retryable: false,
