@@ -1,6 +1,7 @@
-import { StrongroomError } from '../base/errors.ts';
+import { type ErrorCode, StrongroomError } from '../base/errors.ts';
 import type { ApplicationId, RecordId } from '../base/ids.ts';
 import { type AccessCall, type Decision, isPolicyYes } from './decide.ts';
+import { UNKNOWN_SOURCE } from './source.ts';
 
 /**
  * Decide and record, in one step. An {@link Admission} is the proof that it was
@@ -48,14 +49,27 @@ class AdmissionValue {
  */
 export type Admission = AdmissionValue;
 
+interface CallFields {
+  readonly application: string;
+  readonly endpoint: string;
+  /** Null when it is not known. */
+  readonly source: string | null;
+  /** Ids with one space between, null for none. */
+  readonly records: string | null;
+  readonly request: string | null;
+}
+
 /**
- * Makes an entry durable. Resolves once it is; rejects when it is not or may not
- * be. Called exactly once per {@link admit}.
+ * Where decisions are recorded; the audit writer fits. A promise resolves once its
+ * entry is durable and rejects when it is not or may not be.
  */
-export type Recorder = (
-  kind: 'access.admitted' | 'access.denied',
-  fields: Readonly<{ [name: string]: string | number | boolean | null }>,
-) => Promise<EntryRef>;
+export interface Recorder {
+  append(kind: 'access.admitted', fields: CallFields & { readonly class: string }): Promise<EntryRef>;
+  append(
+    kind: 'access.denied',
+    fields: CallFields & { readonly code: string; readonly reason: string },
+  ): Promise<EntryRef>;
+}
 
 /**
  * Records the decision durably, then admits or refuses.
@@ -63,35 +77,39 @@ export type Recorder = (
  * @param decision - A yes must be the one that {@link import('./decide.ts').decide}
  *   returned; a no may come from any limit.
  * @throws StrongroomError with the decision's code after a denial was recorded;
- *   `AUDIT_UNAVAILABLE` when the entry could not be made durable: then nothing was
- *   admitted, whatever the decision (no audit, no access).
+ *   `AUDIT_UNAVAILABLE`, `OVERLOADED` or `SHUTTING_DOWN` when the entry could not be
+ *   made durable: then nobody was admitted, whatever the decision (no audit, no access).
  */
-export async function admit(call: AccessCall, decision: Decision, record: Recorder): Promise<Admission> {
+export async function admit(call: AccessCall, decision: Decision, audit: Recorder): Promise<Admission> {
   // An "ok" that the policy did not give is a programming error, and worth stopping for.
   if (decision.ok && !isPolicyYes(decision))
     throw new StrongroomError('INTERNAL', { reason: 'decision not from decide()' });
   const records: RecordId[] = [];
   for (const claim of call.records) if (claim !== null) records.push(claim.id);
-  const fields = {
+  const fields: CallFields = {
     application: call.application,
     endpoint: call.endpoint.path,
-    source: call.source,
+    source: call.source === UNKNOWN_SOURCE ? null : call.source,
     records: records.length === 0 ? null : records.join(' '),
+    request: call.requestId,
   };
   if (!decision.ok) {
-    await durably(record('access.denied', { ...fields, code: decision.code, reason: decision.reason }));
+    await durably(() => audit.append('access.denied', { ...fields, code: decision.code, reason: decision.reason }));
     throw new StrongroomError(decision.code, { application: call.application, endpoint: call.endpoint.path });
   }
-  const entry = await durably(record('access.admitted', fields));
+  const entry = await durably(() => audit.append('access.admitted', { ...fields, class: call.endpoint.class }));
   // From here on a crash leaves an admitted call without an outcome, which reads "outcome unknown".
   return new AdmissionValue(MINT, call, records, entry);
 }
 
-async function durably(entry: Promise<EntryRef>): Promise<EntryRef> {
+/** Failures that say by themselves that nothing was written. */
+const TELLING = new Set<ErrorCode>(['AUDIT_UNAVAILABLE', 'OVERLOADED', 'SHUTTING_DOWN']);
+
+async function durably(append: () => Promise<EntryRef>): Promise<EntryRef> {
   try {
-    return await entry;
+    return await append();
   } catch (cause) {
-    if (cause instanceof StrongroomError && cause.code === 'AUDIT_UNAVAILABLE') throw cause;
+    if (cause instanceof StrongroomError && TELLING.has(cause.code)) throw cause;
     throw new StrongroomError('AUDIT_UNAVAILABLE', {}, cause);
   }
 }

@@ -29,6 +29,8 @@ export interface AccessCall {
   readonly endpoint: EndpointFacts;
   /** The caller's address; see source.ts. */
   readonly source: string;
+  /** As the caller is told it, for the audit log. */
+  readonly requestId: string | null;
   /** The records behind the handles of the call, null for a handle that stands for none. */
   readonly records: readonly (RecordClaim | null)[];
   /** The owners of the subjects that the call names, null for a subject that nobody owns. */

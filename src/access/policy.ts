@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { type Static, type TSchema, Type } from 'typebox';
 import Value from 'typebox/value';
 import { StrongroomError } from '../base/errors.ts';
@@ -118,6 +119,20 @@ function ownCopy(value: unknown, depth: number): unknown {
   const copy: Record<string, unknown> = Object.create(null);
   for (const key of Object.keys(value)) copy[key] = ownCopy((value as Record<string, unknown>)[key], depth - 1);
   return Object.freeze(copy);
+}
+
+/** SHA-256 over a policy, in hex. The order of fields does not matter, that of lists does. */
+export function policyDigest(policy: unknown): string {
+  return createHash('sha256')
+    .update(JSON.stringify(sorted(policy)))
+    .digest('hex');
+}
+
+function sorted(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(sorted);
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return entries.map(([name, field]) => [name, sorted(field)]);
 }
 
 /**

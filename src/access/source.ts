@@ -8,6 +8,8 @@ import { BlockList, isIPv4, isIPv6, SocketAddress } from 'node:net';
 
 const MAPPED = '::ffff:';
 const CIDR = /^([0-9a-fA-F.:]{2,45})(?:\/(0|[1-9][0-9]{0,2}))?$/;
+/** The address of a caller that has none. */
+export const UNKNOWN_SOURCE = 'unknown';
 /** A proxy chain longer than this is nobody's real set-up. */
 const MAX_HOPS = 32;
 
@@ -107,7 +109,7 @@ export class AddressSet {
  * the walk at the last address that somebody trusted vouched for.
  *
  * @param socketAddress - `socket.remoteAddress`; undefined (a socket already
- *   gone, a unix socket) gives `unknown`, which is in no {@link AddressSet}.
+ *   gone, a unix socket) gives {@link UNKNOWN_SOURCE}, which is in no {@link AddressSet}.
  * @param forwardedFor - The header as Node joins it, or undefined.
  */
 export function clientAddress(
@@ -117,7 +119,7 @@ export function clientAddress(
 ): string {
   // The kernel adds the zone of a link-local address; it is not part of who calls.
   let address = canonicalAddress(socketAddress?.split('%', 1)[0] ?? '');
-  if (address === null) return 'unknown';
+  if (address === null) return UNKNOWN_SOURCE;
   if (forwardedFor === undefined || !trusted.has(address)) return address;
   const hops = forwardedFor.split(',').slice(-MAX_HOPS);
   for (let at = hops.length - 1; at >= 0 && trusted.has(address); at--) {

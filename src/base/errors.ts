@@ -11,7 +11,8 @@ export const ERRORS = {
     status: 401,
     retryable: false,
     says: 'The application id or key is missing, wrong or disabled.',
-    remedy: 'Send PLAID-CLIENT-ID (application id) and PLAID-SECRET (application key). `strongroom apps rotate-key` makes a new key.',
+    remedy:
+      'Send PLAID-CLIENT-ID (application id) and PLAID-SECRET (application key). `strongroom apps rotate-key` makes a new key.',
   },
   CREDENTIALS_THROTTLED: {
     status: 429,
@@ -23,7 +24,8 @@ export const ERRORS = {
     status: 403,
     retryable: false,
     says: 'This application may not call from this address.',
-    remedy: "Add the address to the application's source CIDRs, or set listeners.gateway.trustedProxies if a proxy stands in front.",
+    remedy:
+      "Add the address to the application's source CIDRs, or set listeners.gateway.trustedProxies if a proxy stands in front.",
   },
 
   // What is asked
@@ -105,7 +107,8 @@ export const ERRORS = {
     status: 404,
     retryable: false,
     says: 'No secret is held under this handle for this application.',
-    remedy: 'Check the handle and which application owns the item. The answer is the same for a handle of somebody else.',
+    remedy:
+      'Check the handle and which application owns the item. The answer is the same for a handle of somebody else.',
   },
   HANDLE_KIND_WRONG: {
     status: 400,
@@ -117,7 +120,8 @@ export const ERRORS = {
     status: 404,
     retryable: false,
     says: 'This application does not own what the call refers to.',
-    remedy: 'Use an id that this application created through Strongroom. The answer is the same for an id that does not exist.',
+    remedy:
+      'Use an id that this application created through Strongroom. The answer is the same for an id that does not exist.',
   },
   SUBJECT_MISSING: {
     status: 400,
@@ -341,6 +345,14 @@ export const ERRORS = {
     remedy: 'A disabled application stays disabled; add a new one.',
   },
 
+  KEYS_AT_LIMIT: {
+    status: 409,
+    retryable: false,
+    says: 'The application has two valid keys; one has to make room.',
+    remedy:
+      'Wait until the older one ends, or say which one to replace: `strongroom apps rotate-key --replace older|newer`.',
+  },
+
   // Starting and the command line
   CONFIG_INVALID: {
     status: 500,
@@ -358,7 +370,8 @@ export const ERRORS = {
     status: 500,
     retryable: false,
     says: 'This database belongs to another deployment, environment, key or Plaid client.',
-    remedy: 'Point the configuration at the right database, or the database at the right configuration. Nothing was changed.',
+    remedy:
+      'Point the configuration at the right database, or the database at the right configuration. Nothing was changed.',
   },
   HOME_IN_USE: {
     status: 500,
@@ -389,6 +402,12 @@ export const ERRORS = {
     retryable: false,
     says: 'The database schema is newer than this program.',
     remedy: 'Start the newer version.',
+  },
+  SCHEMA_OLDER: {
+    status: 500,
+    retryable: false,
+    says: 'The database schema is older than this program.',
+    remedy: 'Run `strongroom migrate` first.',
   },
   DATABASE_UNFIT: {
     status: 500,
@@ -465,7 +484,10 @@ export class StrongroomError extends Error {
 
   constructor(code: ErrorCode, facts: Facts & { readonly detail?: string } = {}, cause?: unknown) {
     const { detail, ...rest } = facts;
-    super(detail === undefined ? ERRORS[code].says : `${ERRORS[code].says} ${detail}`, cause === undefined ? undefined : { cause });
+    super(
+      detail === undefined ? ERRORS[code].says : `${ERRORS[code].says} ${detail}`,
+      cause === undefined ? undefined : { cause },
+    );
     this.code = code;
     this.facts = rest;
     this.detail = detail ?? null;

@@ -1,5 +1,5 @@
 import type { ApplicationId } from '../base/ids.ts';
-import type { Database, Sql } from './sql.ts';
+import type { Sql } from './sql.ts';
 
 /**
  * Applications, their keys and their freezes. Every change raises the
@@ -128,13 +128,21 @@ export async function insertApplication(sql: Sql, application: NewApplication): 
   );
 }
 
-/** False when there is no such application or it is disabled. */
-export async function replacePolicy(sql: Sql, id: string, policy: unknown): Promise<boolean> {
-  const { rowCount } = await sql.query('update applications set policy = $2 where id = $1 and disabled_at is null', [
-    id,
-    JSON.stringify(policy),
-  ]);
-  return rowCount > 0;
+/**
+ * Locks an application for a change; concurrent changes queue.
+ * @returns Its state before, or null when there is none.
+ */
+export async function lockApplication(sql: Sql, id: string): Promise<{ policy: unknown; disabled: boolean } | null> {
+  const { rows } = await sql.query<{ policy: unknown; disabled: boolean }>(
+    'select policy, disabled_at is not null as disabled from applications where id = $1 for update',
+    [id],
+  );
+  return rows[0] ?? null;
+}
+
+/** Under {@link lockApplication}. */
+export async function replacePolicy(sql: Sql, id: string, policy: unknown): Promise<void> {
+  await sql.query('update applications set policy = $2 where id = $1', [id, JSON.stringify(policy)]);
 }
 
 export interface KeyReplacement {
@@ -146,51 +154,43 @@ export interface KeyReplacement {
   readonly replaces: 'older' | 'newer' | null;
 }
 
-export type KeyOutcome = 'replaced' | 'two_valid' | 'unknown' | 'disabled';
-
 /**
- * Adds a key and sets an end to the one before it. The lock on the application's
- * row makes concurrent changes queue; the two slots make a third key impossible.
+ * Adds a key and sets an end to the one before it. Under {@link lockApplication};
+ * the two slots make a third key impossible all the same.
+ *
+ * @returns How many keys are valid now, or `two_valid` when nothing said which of
+ *   two is to make room: then nothing that matters has changed.
  */
-export async function replaceKey(database: Database, id: string, change: KeyReplacement): Promise<KeyOutcome> {
-  return await database.transaction(async (sql) => {
-    const found = await sql.query<{ disabled: boolean }>(
-      'select disabled_at is not null as disabled from applications where id = $1 for update',
-      [id],
-    );
-    if (found.rows[0] === undefined) return 'unknown';
-    if (found.rows[0].disabled) return 'disabled';
-
-    await sql.query('delete from application_keys where application_id = $1 and expires_at <= now()', [id]);
-    // The older one has an end, the newer one has none.
-    const { rows: keys } = await sql.query<{ slot: number }>(
-      'select slot from application_keys where application_id = $1 order by expires_at nulls last',
-      [id],
-    );
-    const [older, newer] = keys;
-    let kept = older;
-    if (older !== undefined && newer !== undefined) {
-      if (change.replaces === null) return 'two_valid';
-      kept = change.replaces === 'older' ? newer : older;
-      const gone = kept === newer ? older : newer;
-      await sql.query('delete from application_keys where application_id = $1 and slot = $2', [id, gone.slot]);
-    }
-    if (kept !== undefined && change.oldKeyValidSeconds > 0) {
-      await sql.query(
-        `update application_keys set expires_at = now() + make_interval(secs => $3)
-          where application_id = $1 and slot = $2`,
-        [id, kept.slot, change.oldKeyValidSeconds],
-      );
-    } else if (kept !== undefined) {
-      await sql.query('delete from application_keys where application_id = $1 and slot = $2', [id, kept.slot]);
-    }
+export async function replaceKey(sql: Sql, id: string, change: KeyReplacement): Promise<number | 'two_valid'> {
+  await sql.query('delete from application_keys where application_id = $1 and expires_at <= now()', [id]);
+  // The older one has an end, the newer one has none.
+  const { rows: keys } = await sql.query<{ slot: number }>(
+    'select slot from application_keys where application_id = $1 order by expires_at nulls last',
+    [id],
+  );
+  const [older, newer] = keys;
+  let kept = older;
+  if (older !== undefined && newer !== undefined) {
+    if (change.replaces === null) return 'two_valid';
+    kept = change.replaces === 'older' ? newer : older;
+    const gone = kept === newer ? older : newer;
+    await sql.query('delete from application_keys where application_id = $1 and slot = $2', [id, gone.slot]);
+  }
+  if (kept !== undefined && change.oldKeyValidSeconds > 0) {
     await sql.query(
-      `insert into application_keys (application_id, slot, key_id, key_sha256)
-       values ($1, $2, $3, $4)`,
-      [id, kept?.slot === 0 ? 1 : 0, change.keyId, change.keySha256],
+      `update application_keys set expires_at = now() + make_interval(secs => $3)
+          where application_id = $1 and slot = $2`,
+      [id, kept.slot, change.oldKeyValidSeconds],
     );
-    return 'replaced';
-  });
+  } else if (kept !== undefined) {
+    await sql.query('delete from application_keys where application_id = $1 and slot = $2', [id, kept.slot]);
+  }
+  await sql.query(
+    `insert into application_keys (application_id, slot, key_id, key_sha256)
+       values ($1, $2, $3, $4)`,
+    [id, kept?.slot === 0 ? 1 : 0, change.keyId, change.keySha256],
+  );
+  return kept !== undefined && change.oldKeyValidSeconds > 0 ? 2 : 1;
 }
 
 /** Whether a key, by its id, is there: how a lost answer of a change is settled. */
@@ -202,10 +202,9 @@ export async function keyExists(sql: Sql, applicationId: string, keyId: string):
   return rowCount > 0;
 }
 
-/** For good. Repeating it changes nothing. False when there is no such application. */
-export async function disableApplication(sql: Sql, id: string): Promise<boolean> {
-  const { rowCount } = await sql.query('update applications set disabled_at = now() where id = $1', [id]);
-  return rowCount > 0;
+/** For good; repeating it changes nothing. */
+export async function disableApplication(sql: Sql, id: string): Promise<void> {
+  await sql.query('update applications set disabled_at = now() where id = $1', [id]);
 }
 
 /**

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Admission, admit, covers } from '../../src/access/admission.ts';
+import { type Admission, admit, covers, type Recorder } from '../../src/access/admission.ts';
 import { type AccessCall, compilePolicy, decide } from '../../src/access/decide.ts';
 import { presetPolicy } from '../../src/access/presets.ts';
 import { codeOf, StrongroomError } from '../../src/base/errors.ts';
@@ -12,11 +12,16 @@ const SECOND = '00000000-0000-4000-8000-000000000002' as RecordId;
 const ENTRY = { writer: 'w', counter: 7 };
 const POLICY = compilePolicy(presetPolicy('demo', ['192.0.2.0/24']));
 
+const recorder = (
+  append: (kind: string, fields: Readonly<Record<string, unknown>>) => Promise<typeof ENTRY>,
+): Recorder => ({ append: (kind: string, fields: object) => append(kind, { ...fields }) });
+
 function callFor(change: Partial<AccessCall> = {}): AccessCall {
   return {
     application: ME,
     endpoint: { path: '/accounts/get', class: 'item', listsAll: false, releases: [] },
     source: '192.0.2.1',
+    requestId: 'request1',
     records: [{ id: FIRST, owner: ME }],
     subjectOwners: [],
     subjectMissing: false,
@@ -29,15 +34,29 @@ test('an admitted call has its entry first, and covers its own records only', as
   const call = callFor();
   const recorded: unknown[] = [];
   let durable = false;
-  const admission = await admit(call, decide(POLICY, call), async (kind, fields) => {
-    recorded.push([kind, fields]);
-    await new Promise((done) => setImmediate(done));
-    durable = true;
-    return ENTRY;
-  });
+  const admission = await admit(
+    call,
+    decide(POLICY, call),
+    recorder(async (kind, fields) => {
+      recorded.push([kind, fields]);
+      await new Promise((done) => setImmediate(done));
+      durable = true;
+      return ENTRY;
+    }),
+  );
   assert.ok(durable, 'admitted before the entry was durable');
   assert.deepEqual(recorded, [
-    ['access.admitted', { application: ME, endpoint: '/accounts/get', source: '192.0.2.1', records: FIRST }],
+    [
+      'access.admitted',
+      {
+        application: ME,
+        endpoint: '/accounts/get',
+        source: '192.0.2.1',
+        records: FIRST,
+        request: 'request1',
+        class: 'item',
+      },
+    ],
   ]);
   assert.deepEqual([admission.application, admission.endpoint, admission.entry], [ME, '/accounts/get', ENTRY]);
   assert.equal(covers(admission, FIRST), true);
@@ -48,10 +67,14 @@ test('a denial is recorded, with its true reason, before the caller hears its co
   const call = callFor({ records: [{ id: FIRST, owner: 'b'.repeat(24) }] });
   const recorded: [string, Record<string, unknown>][] = [];
   await assert.rejects(
-    admit(call, decide(POLICY, call), async (kind, fields) => {
-      recorded.push([kind, fields]);
-      return ENTRY;
-    }),
+    admit(
+      call,
+      decide(POLICY, call),
+      recorder(async (kind, fields) => {
+        recorded.push([kind, fields]);
+        return ENTRY;
+      }),
+    ),
     (error) => {
       assert.equal(recorded.length, 1);
       assert.ok(error instanceof StrongroomError);
@@ -61,32 +84,41 @@ test('a denial is recorded, with its true reason, before the caller hears its co
     },
   );
   assert.equal(recorded[0]?.[0], 'access.denied');
-  assert.equal(recorded[0]?.[1]['reason'], 'record_foreign');
+  assert.equal(recorded[0]?.[1].reason, 'record_foreign');
 });
 
 test('a limit that said no is a denial like any other', async () => {
   const call = callFor();
   const kinds: string[] = [];
-  const refused = admit(call, { ok: false, code: 'RATE_EXCEEDED', reason: 'rate' }, async (kind) => {
-    kinds.push(kind);
-    return ENTRY;
-  });
+  const refused = admit(
+    call,
+    { ok: false, code: 'RATE_EXCEEDED', reason: 'rate' },
+    recorder(async (kind) => {
+      kinds.push(kind);
+      return ENTRY;
+    }),
+  );
   await assert.rejects(refused, (error) => codeOf(error) === 'RATE_EXCEEDED');
   assert.deepEqual(kinds, ['access.denied']);
 });
 
-for (const broken of [
-  new Error('disk full'),
-  new StrongroomError('AUDIT_UNAVAILABLE'),
-  new StrongroomError('OVERLOADED'),
-]) {
+for (const [broken, code] of [
+  [new Error('disk full'), 'AUDIT_UNAVAILABLE'],
+  [new StrongroomError('DATABASE_UNAVAILABLE'), 'AUDIT_UNAVAILABLE'],
+  [new StrongroomError('AUDIT_UNAVAILABLE'), 'AUDIT_UNAVAILABLE'],
+  [new StrongroomError('OVERLOADED'), 'OVERLOADED'],
+] as const) {
   test(`without a durable entry nobody is admitted nor told the decision (${broken.message})`, async () => {
     for (const call of [callFor(), callFor({ source: '198.51.100.1' })]) {
       await assert.rejects(
-        admit(call, decide(POLICY, call), async () => {
-          throw broken;
-        }),
-        (error) => codeOf(error) === 'AUDIT_UNAVAILABLE',
+        admit(
+          call,
+          decide(POLICY, call),
+          recorder(async () => {
+            throw broken;
+          }),
+        ),
+        (error) => codeOf(error) === code,
       );
     }
   });
@@ -94,7 +126,11 @@ for (const broken of [
 
 test('an admission cannot be made, copied, or talked into covering more', async () => {
   const call = callFor();
-  const admission = await admit(call, decide(POLICY, call), async () => ENTRY);
+  const admission = await admit(
+    call,
+    decide(POLICY, call),
+    recorder(async () => ENTRY),
+  );
   const lookalikes = [
     {},
     { ...admission },
@@ -121,10 +157,29 @@ test('an admission cannot be made, copied, or talked into covering more', async 
 
 test('a yes that the policy did not give is not taken', async () => {
   let recorded = 0;
-  const forged = admit(callFor(), { ok: true }, async () => {
-    recorded++;
-    return ENTRY;
-  });
+  const forged = admit(
+    callFor(),
+    { ok: true },
+    recorder(async () => {
+      recorded++;
+      return ENTRY;
+    }),
+  );
   await assert.rejects(forged, (error) => codeOf(error) === 'INTERNAL');
   assert.equal(recorded, 0);
+});
+
+test('a caller without an address is recorded without one', async () => {
+  const call = callFor({ source: 'unknown' });
+  let source: unknown = 'not asked';
+  const refused = admit(
+    call,
+    decide(POLICY, call),
+    recorder(async (_, fields) => {
+      source = fields.source;
+      return ENTRY;
+    }),
+  );
+  await assert.rejects(refused, (error) => codeOf(error) === 'SOURCE_DENIED');
+  assert.equal(source, null);
 });
