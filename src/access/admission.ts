@@ -63,13 +63,15 @@ interface CallFields {
  * Where decisions are recorded; the audit writer fits. A promise resolves once its
  * entry is durable and rejects when it is not or may not be.
  */
-export interface Recorder {
+// An intersection and not two overloads: against those, TypeScript erases the writer's generic.
+export type Recorder = {
   append(kind: 'access.admitted', fields: CallFields & { readonly class: string }): Promise<EntryRef>;
+} & {
   append(
     kind: 'access.denied',
     fields: CallFields & { readonly code: string; readonly reason: string },
   ): Promise<EntryRef>;
-}
+};
 
 /**
  * Records the decision durably, then admits or refuses.
