@@ -129,12 +129,13 @@ export async function insertApplication(sql: Sql, application: NewApplication): 
 }
 
 /**
- * Locks an application for a change; concurrent changes queue.
+ * Locks an application for a change; concurrent changes queue. Not against rows
+ * that only refer to it: the gateway goes on meanwhile.
  * @returns Its state before, or null when there is none.
  */
 export async function lockApplication(sql: Sql, id: string): Promise<{ policy: unknown; disabled: boolean } | null> {
   const { rows } = await sql.query<{ policy: unknown; disabled: boolean }>(
-    'select policy, disabled_at is not null as disabled from applications where id = $1 for update',
+    'select policy, disabled_at is not null as disabled from applications where id = $1 for no key update',
     [id],
   );
   return rows[0] ?? null;
