@@ -259,7 +259,8 @@ async function enabled(sql: Sql, id: string): Promise<{ policy: unknown }> {
 
 function readName(text: string): string {
   const name = text.normalize('NFC');
-  if (!NAME.test(name) || name.length > 64) {
+  // A name that reads like an id could be taken for another application's.
+  if (!NAME.test(name) || name.length > 64 || /^[0-9a-f]{24}$/.test(name)) {
     throw new StrongroomError('INPUT_INVALID', {
       detail: 'name: takes 1 to 64 letters, digits, spaces and . _ @ / -, and begins and ends with a letter or digit.',
     });
