@@ -181,7 +181,8 @@ function writeValue(type: FieldType, value: unknown): string | null {
 const PLAIN = /^[ !#-[\]-~]*$/;
 const NOT_PLAIN = /[^ !#-[\]-~]/g;
 
-function quote(text: string): string {
+/** A JSON string in the one way: printable ASCII as it is, all else escaped. */
+export function quote(text: string): string {
   return PLAIN.test(text) ? `"${text}"` : `"${text.replace(NOT_PLAIN, escapeUnit)}"`;
 }
 
