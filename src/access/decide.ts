@@ -16,6 +16,8 @@ export interface EndpointFacts {
   readonly listsAll: boolean;
   /** Released kinds that its answer may hold. */
   readonly releases: readonly ReleasedKind[];
+  /** What the table says that it does; its path is judged all the same, see {@link effectOf}. */
+  readonly effect?: 'read' | 'change' | 'remove' | 'rotate';
 }
 
 export interface RecordClaim {
@@ -52,13 +54,17 @@ export type Effect = 'removal' | 'rotation';
 /** A freeze is for one endpoint class or for one effect. */
 export type FreezeClass = EndpointClass | Effect;
 
-const REMOVING = /\/(?:remove|delete|revoke|terminate|unlink)$/;
+const REMOVING = /\/(?:remove|delete|revoke|revocation|terminate|unlink|unregister)$/;
 const ROTATING = /\/invalidate$/;
 
-/** Judged by the last segment, so that an endpoint that Plaid adds tomorrow is guarded from its first day. */
-export function effectOf(path: string): Effect | null {
-  if (REMOVING.test(path)) return 'removal';
-  return ROTATING.test(path) ? 'rotation' : null;
+/**
+ * What a call ends or replaces. The last segment of the path counts beside what
+ * the table says, so that an endpoint that somebody declared carelessly is
+ * guarded too.
+ */
+export function effectOf(endpoint: Pick<EndpointFacts, 'path' | 'effect'>): Effect | null {
+  if (endpoint.effect === 'rotate' || ROTATING.test(endpoint.path)) return 'rotation';
+  return endpoint.effect === 'remove' || REMOVING.test(endpoint.path) ? 'removal' : null;
 }
 
 class Paths {
@@ -129,7 +135,7 @@ export function decide(compiled: CompiledPolicy, call: AccessCall): Decision {
   if (!compiled.sources.has(call.source)) return SOURCE;
   if (!allowsEndpoint(compiled, endpoint)) return ENDPOINT;
   if (call.frozen.size > 0) {
-    const effect = effectOf(endpoint.path);
+    const effect = effectOf(endpoint);
     if (call.frozen.has(endpoint.class) || (effect !== null && call.frozen.has(effect))) return FROZEN;
   }
   for (const kind of endpoint.releases) if (!compiled.releases.has(kind)) return RELEASE;
@@ -161,7 +167,7 @@ export function allowsEndpoint(compiled: CompiledPolicy, endpoint: EndpointFacts
   const { path } = endpoint;
   if (compiled.denied.covers(path)) return false;
   if (compiled.granted.hasExactly(path)) return true;
-  if (endpoint.listsAll || effectOf(path) !== null) return false;
+  if (endpoint.listsAll || effectOf(endpoint) !== null) return false;
   if (compiled.classes.has(endpoint.class)) return true;
   if (endpoint.class === 'money' || endpoint.class === 'admin') return false;
   return compiled.granted.covers(path);

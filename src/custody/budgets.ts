@@ -33,7 +33,7 @@ export async function spend(
   call: AccessCall,
   removals = 1,
 ): Promise<Decision | null> {
-  const effect = effectOf(call.endpoint.path);
+  const effect = effectOf(call.endpoint);
   const records: string[] = [];
   for (const record of call.records) if (record !== null) records.push(record.id);
   const { budgets } = policy;

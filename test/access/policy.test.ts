@@ -186,18 +186,22 @@ test('a freeze stops its class or effect and nothing else', () => {
   assert.deepEqual(answers(['user', 'money']), ['ok', 'ok', 'ok']);
 });
 
-test('an endpoint that ends something is known by its last segment', () => {
+test('an endpoint that ends something is known by what the table says or by its last segment', () => {
+  const effect = (path: string, effect: EndpointFacts['effect'] = 'change') =>
+    effectOf({ path, effect: effect ?? 'change' });
   for (const path of [
     '/item/remove',
     '/oauth/revoke',
     '/item/products/terminate',
     '/item/application/unlink',
-    '/new/thing/remove',
+    '/a/delete',
   ]) {
-    assert.equal(effectOf(path), 'removal', path);
+    assert.equal(effect(path), 'removal', path);
   }
-  assert.equal(effectOf('/item/access_token/invalidate'), 'rotation');
-  for (const path of ['/item/get', '/remove/get', '/item/removed']) assert.equal(effectOf(path), null, path);
+  assert.equal(effect('/item/access_token/invalidate'), 'rotation');
+  assert.equal(effect('/new/erase', 'remove'), 'removal');
+  assert.equal(effect('/new/renew', 'rotate'), 'rotation');
+  for (const path of ['/item/get', '/remove/get', '/item/removed']) assert.equal(effect(path), null, path);
 });
 
 // Laws
