@@ -104,7 +104,9 @@ export function createLog(stream: DestinationStream, options: LogOptions = {}): 
 function safeArgument(argument: unknown, index: number): unknown {
   if (typeof argument === 'string') return redactText(argument);
   if (index === 0 && typeof argument === 'object') return argument;
-  return redactValue(argument);
+  const safe = redactValue(argument);
+  // As text: pino's formatter asks objects for their toString, which may be missing or not a function.
+  return typeof safe === 'object' && safe !== null ? JSON.stringify(safe) : safe;
 }
 
 function safeRecord(fields: object): Record<string, unknown> {

@@ -88,12 +88,16 @@ function base64Core(core: string, offset: number): string {
 const SECRET_WORDS =
   '(?:secret|token|password|passwd|passphrase|api[-_]?key|application[-_]?key|private[-_]?key|authorization|cookie|credential)s?';
 
+const VALUE = '[^\\s"\'\\\\,;&<>(){}[\\]]';
+/** No colon first: in JSON, the quote before it ends a name and opens no value. */
+const VALUE_START = `(?!:)${VALUE}`;
+
 /**
  * A secret by the name before it, inside text: `PLAID-SECRET: x`, `"secret":"x"`,
  * `token=x`, at any depth of escaping. Groups: name, separator, scheme, value.
  */
 export const NAMED_VALUE = new RegExp(
-  `(${SECRET_WORDS})((?:\\\\{0,8}["'])?\\s{0,3}(?:=>|[:=])\\s{0,3}(?:\\\\{0,8}["'])?)((?:bearer|basic)\\s{1,3})?([^\\s"'\\\\,;&<>(){}[\\]]{4,})`,
+  `(${SECRET_WORDS})((?:\\\\{0,8}["'])?\\s{0,3}(?:=>|[:=])\\s{0,3}(?:\\\\{0,8}["'])?)((?:bearer|basic)\\s{1,3})?(${VALUE_START}${VALUE}{3,})`,
   'gi',
 );
 

@@ -108,8 +108,9 @@ function unescaped(text: string): string {
   return out;
 }
 
-/** Characters that JSON leaves as they are and terminals obey: C1 controls, direction marks, invisible ones. */
-const UNSEEN = /[\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+/** Characters that JSON leaves as they are and terminals obey: C1 controls, direction marks, invisible ones, halves of a pair. */
+const UNSEEN =
+  /[\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
 /** Far longer than any record that the logger makes. */
 const MOST_LINE = 256 * 1024;

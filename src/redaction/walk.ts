@@ -129,7 +129,7 @@ function copyList(list: readonly unknown[], progress: Progress): unknown[] {
   for (let index = 0; index < Math.min(list.length, MOST_ENTRIES); index++) {
     const before = list[index - 1];
     // Raw headers: name, value, name, value; or one pair of them.
-    const hidden = typeof before === 'string' && isSecretKey(before) && before.length <= 64;
+    const hidden = typeof before === 'string' && /^[\w.-]{1,64}$/.test(before) && isSecretKey(before);
     safe.push(hidden ? hide(list[index]) : copy(list[index], progress));
   }
   if (list.length > MOST_ENTRIES) safe.push(`[${list.length - MOST_ENTRIES} more]`);
