@@ -3,7 +3,7 @@ import { type Static, Type } from 'typebox';
 import { ENDPOINT_CLASSES, PolicyDocument } from '../access/policy.ts';
 import { type Applications, MAX_OLD_KEY_SECONDS } from '../custody/applications.ts';
 import type { ApplicationRow } from '../store/applications.ts';
-import { type AdminRoute, TOKEN_HOLDER } from './admin.ts';
+import { type AdminRoute, TOKEN_HOLDER } from './admin-route.ts';
 
 /** Applications over HTTP: shapes in, shapes out. What happens stands in custody/applications.ts. */
 

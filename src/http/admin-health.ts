@@ -1,5 +1,5 @@
 import { Type } from 'typebox';
-import type { AdminRoute, Health } from './admin.ts';
+import type { AdminRoute, Health } from './admin-route.ts';
 
 const Ready = Type.Object({
   ready: Type.Boolean(),

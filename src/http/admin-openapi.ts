@@ -1,7 +1,7 @@
 import { type TSchema, Type } from 'typebox';
 import { ERRORS, type ErrorCode } from '../base/errors.ts';
 import { VERSION } from '../version.ts';
-import type { AdminRoute } from './admin.ts';
+import type { AdminRoute } from './admin-route.ts';
 
 const ErrorAnswer = Type.Object(
   {

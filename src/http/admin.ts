@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { FastifyPluginAsync, FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify';
+import type { FastifyPluginAsync, FastifyRequest, FastifyServerOptions } from 'fastify';
 import type { TSchema } from 'typebox';
 import Value from 'typebox/value';
 import { digestOf, sameDigest } from '../access/credentials.ts';
@@ -7,12 +7,13 @@ import { firstProblem } from '../access/policy.ts';
 import { Refusals } from '../access/rate.ts';
 import type { AuditWriter } from '../audit/writer.ts';
 import type { Clock } from '../base/clock.ts';
-import { type ErrorCode, StrongroomError } from '../base/errors.ts';
+import { StrongroomError } from '../base/errors.ts';
 import { formatRequestId } from '../base/ids.ts';
 import type { Applications } from '../custody/applications.ts';
 import { applicationRoutes } from './admin-applications.ts';
 import { healthRoutes } from './admin-health.ts';
 import { openApi } from './admin-openapi.ts';
+import { type AdminRoute, type Health, TOKEN_HOLDER } from './admin-route.ts';
 import { asStrongroomError, plaidShaped } from './plaid-error.ts';
 
 /**
@@ -22,32 +23,6 @@ import { asStrongroomError, plaidShaped } from './plaid-error.ts';
  * It knows HTTP and nothing else. What there is to do stands in routes, small
  * values that the OpenAPI document is written from too.
  */
-
-/** One operation. The handler's answer is sent as JSON; a stream is sent as it is. */
-export interface AdminRoute {
-  readonly method: 'GET' | 'POST' | 'PUT';
-  /** Fastify's pattern, for example `/applications/:id`. */
-  readonly path: string;
-  readonly summary: string;
-  /** Answers without a token. For health only. */
-  readonly open?: true;
-  readonly params?: TSchema;
-  readonly query?: TSchema;
-  readonly body?: TSchema;
-  /** Schema of the answer, or its media type when it is not JSON. */
-  readonly answer: TSchema | string;
-  /** Default 200. */
-  readonly status?: number;
-  /** Codes beyond those that every route can answer. */
-  readonly errors?: readonly ErrorCode[];
-  handle(request: FastifyRequest, reply: FastifyReply): Promise<unknown>;
-}
-
-export interface Health {
-  readonly ready: boolean;
-  /** Why not: short, stable words, no secrets. Empty when ready. */
-  readonly reasons: readonly string[];
-}
 
 export interface AdminParts {
   readonly applications: Applications;
@@ -70,9 +45,6 @@ export const ADMIN_SERVER = {
   exposeHeadRoutes: false,
   trustProxy: false,
 } as const satisfies FastifyServerOptions;
-
-/** The one identity there is until people can sign in; it stands in the audit log. */
-export const TOKEN_HOLDER = 'admin-token';
 
 const LOOPBACK_HOST = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?$/i;
 const BEARER = /^Bearer ([\x21-\x7e]{1,512})$/i;
@@ -117,7 +89,7 @@ export function adminDoor(parts: AdminParts): FastifyPluginAsync {
 
     app.addHook('onRequest', async (request, reply) => {
       reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
-      const source = request.ip ?? 'socket';
+      const source = request.ip || 'socket';
       const route = routeOf(request);
       // A browser that was led here by a rebound name says that name.
       const hostFits = LOOPBACK_HOST.test(request.headers.host ?? '');
