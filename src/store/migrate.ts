@@ -61,7 +61,10 @@ export async function migrate(owner: ConnectionOptions, folder: string = MIGRATI
   const files = await readMigrations(folder);
   const session = await openSession({ applicationName: 'strongroom migrate', ...owner, statementTimeoutMs: 0 });
   try {
-    // First of all, before looking: what we see must not change under us.
+    // So that the server notices within seconds when we are killed in the middle of
+    // a long statement, and frees the lock. Not every system's server can.
+    await session.sql.query(`set client_connection_check_interval = '2s'`).catch(() => {});
+    // Before looking: what we see must not change under us.
     await waitForLock(session, 'migrations', LOCK_PATIENCE_MS);
     await makeRoom(session);
     const done = await appliedMigrations(session.sql);
@@ -161,6 +164,8 @@ async function apply(session: Session, file: MigrationFile): Promise<void> {
   try {
     await session.transaction(async (sql) => {
       await sql.query(`set local lock_timeout = ${TABLE_PATIENCE_MS}`);
+      // Again for each file: an earlier one may have set it for the session.
+      await sql.query('set local search_path = strongroom, pg_temp');
       const before = await transactionId(sql);
       // The row first: should two ever get here, the second fails on its key before it changes anything.
       await sql.query('insert into strongroom.migrations (number, name, sha256) values ($1, $2, $3)', [

@@ -93,7 +93,7 @@ export async function inTransaction<T>(
 ): Promise<T> {
   let over = false;
   const sql: Sql = {
-    query: (statement, values) => {
+    query: async (statement, values) => {
       if (over) throw new StrongroomError('INTERNAL', { reason: 'this transaction has ended' });
       return run(client, statement, values, 'not_done');
     },
