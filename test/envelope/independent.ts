@@ -23,7 +23,7 @@ export function boundBytes(header: Buffer, b: PlainBinding): Buffer {
 }
 
 export function derived(dataKey: Buffer, bound: Buffer): { key: Buffer; commitment: Buffer } {
-  const bytes = Buffer.from(hkdfSync('sha256', dataKey, 'strongroom/envelope/v1', bound, 64));
+  const bytes = Buffer.from(hkdfSync('sha512', dataKey, 'strongroom/envelope/v1', bound, 64));
   return { key: bytes.subarray(0, 32), commitment: bytes.subarray(32) };
 }
 
@@ -45,6 +45,9 @@ export function craft(
 
 /** The plaintext, or at which step of the description it is refused. */
 export function openByTheBook(dataKey: Buffer, id: string, binding: PlainBinding, sealed: Buffer): Buffer | string {
+  const { version, ...texts } = binding;
+  if (!Object.values(texts).every((value) => /^[!-~]{1,128}$/.test(value))) return 'binding';
+  if (version < 1 || version > 2_147_483_647) return 'binding';
   if (sealed.length < 114 || sealed.length > 16_497) return 'length';
   if (sealed.subarray(0, 5).toString('hex') !== '5352450101') return 'prefix';
   if (sealed.subarray(5, 21).toString('hex') !== id.replaceAll('-', '')) return 'data key id';
