@@ -122,7 +122,7 @@ export const KNOWLEDGE = `
 /credit/employment/get                         user      read    own
 /credit/freddie_mac/reports/get                report    read    own
 /credit/payroll_income/get                     user      read    own
-/credit/payroll_income/parsing_config/update   user      change  own     $user=user_token  =item:item_id
+/credit/payroll_income/parsing_config/update   user      change  own     $user=user_token =user:user_id =item:item_id
 /credit/payroll_income/precheck                user      change  own
 /credit/payroll_income/refresh                 user      change  own
 /credit/payroll_income/risk_signals/get        user      read    own

@@ -108,7 +108,7 @@ export const ROWS: readonly EndpointRow[] = [
   { path: '/credit/employment/get', class: 'user', effect: 'read', reach: 'own', tokensIn: { user_token: 'user?' }, tokensOut: { 'items[].employment_report_token': 'employment_report' }, subjects: { user_id: 'user?' } },
   { path: '/credit/freddie_mac/reports/get', class: 'report', effect: 'read', reach: 'own', tokensIn: { audit_copy_token: 'audit_copy' } },
   { path: '/credit/payroll_income/get', class: 'user', effect: 'read', reach: 'own', tokensIn: { user_token: 'user?' }, subjects: { 'options.item_ids[]': 'item?', user_id: 'user?' } },
-  { path: '/credit/payroll_income/parsing_config/update', class: 'user', effect: 'change', reach: 'own', tokensIn: { user_token: 'user' }, subjects: { item_id: 'item?' } },
+  { path: '/credit/payroll_income/parsing_config/update', class: 'user', effect: 'change', reach: 'own', tokensIn: { user_token: 'user' }, subjects: { user_id: 'user?', item_id: 'item?' } },
   { path: '/credit/payroll_income/precheck', class: 'user', effect: 'change', reach: 'own', tokensIn: { 'access_tokens[]': 'access?', user_token: 'user?' }, subjects: { user_id: 'user?' } },
   { path: '/credit/payroll_income/refresh', class: 'user', effect: 'change', reach: 'own', tokensIn: { user_token: 'user?' }, subjects: { 'options.item_ids[]': 'item?', user_id: 'user?' }, webhookUrls: ['options.webhook'] },
   { path: '/credit/payroll_income/risk_signals/get', class: 'user', effect: 'read', reach: 'own', tokensIn: { user_token: 'user?' }, subjects: { user_id: 'user?' } },

@@ -310,7 +310,7 @@ export function declareEndpoint(declaration: unknown): Endpoint {
     );
   }
   const kindOf = {
-    tokensIn: (kind: string) => tokenKinds(kind.split('|')),
+    tokensIn: (kind: string) => tokenKinds(kind.replace(/\?$/, '').split('|')),
     tokensOut: (kind: string) => tokenKinds([kind]),
     subjects: isSubjectKind,
     claims: isSubjectKind,
