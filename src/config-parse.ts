@@ -143,18 +143,21 @@ class Walk {
     }
   }
 
-  /** Undefined when the setting is left out or wrong; a wrong one has its finding by then. */
+  /**
+   * Undefined when the setting is left out or wrong; a wrong one has its finding by
+   * then. `parent` is where its name stands, or that of its section.
+   */
   #value(rule: Rule, node: unknown, path: string, parent: number): unknown {
     const given = isMap(node) || isSeq(node) || isScalar(node) ? node : undefined;
     const offset = given?.range?.[0] ?? parent;
-    if (!this.#offsets.has(path)) this.#offsets.set(path, offset);
+    if (given !== undefined && !this.#offsets.has(path)) this.#offsets.set(path, offset);
     if (given === undefined || (isScalar(given) && given.value === null)) {
-      if (rule.type === 'object') return this.#section(rule, undefined, path, offset);
+      if (rule.type === 'object') return this.#section(rule, undefined, path, parent);
       if (given === undefined) return structuredClone(rule.default);
       return this.#add(offset, path, 'this setting is empty', this.#advice(rule));
     }
     if (rule.type === 'object') {
-      if (isMap(given)) return this.#section(rule, given, path, offset);
+      if (isMap(given)) return this.#section(rule, given, path, parent);
       return this.#add(offset, path, 'settings belong below this name', this.#advice(rule));
     }
     if (rule.type === 'array') {

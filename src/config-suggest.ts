@@ -11,7 +11,9 @@ export function nearest(word: string, candidates: readonly string[]): string | n
   // One letter in three may be wrong; more is another word.
   let least = Math.floor(Math.max(word.length, 3) / 3) + 1;
   for (const candidate of candidates) {
-    const away = distance(plain(word), plain(candidate));
+    // `warning` for warn, `prod` for production.
+    const [short, long] = [plain(word), plain(candidate)].sort((a, b) => a.length - b.length) as [string, string];
+    const away = short.length >= 3 && long.startsWith(short) ? 1 : distance(short, long);
     if (away < least) {
       best = candidate;
       least = away;

@@ -51,12 +51,15 @@ function touches(one: string, other: string): boolean {
   return one === other || (one !== '' && (inside(one, other) || inside(other, one)));
 }
 
-/** `file:line:column: setting: problem; what to write`, the shape that editors can jump to. */
+/**
+ * `file:line:column [setting] problem; what to write (rule)`; editors can jump to
+ * the beginning. No colon follows the setting: `secret: word` would be redacted.
+ */
 export function describeFinding(finding: Finding): string {
   const where = `${finding.file}:${finding.line}:${finding.column}`;
-  const setting = finding.setting === '' ? '' : ` ${finding.setting}:`;
+  const setting = finding.setting === '' ? '' : ` [${finding.setting}]`;
   const rule = finding.rule === undefined ? '' : ` (${finding.rule})`;
-  return `${where}:${setting} ${finding.problem}; ${finding.write}${rule}`;
+  return `${where}${setting} ${finding.problem}; ${finding.write}${rule}`;
 }
 
 /**
@@ -166,7 +169,7 @@ export function devConfig(home: string, portBase: number, upstream?: string): Co
       clients: [{ name: 'default', clientId: DEV_CLIENT_ID, secret: file(DEV_FILES.plaidSecret) }],
       upstream: upstream ?? `http://127.0.0.1:${port(2)}`,
     },
-    database: { embedded: true },
+    database: { embedded: true, topology: 'single' },
     kms: { provider: 'file', file: { path: join(home, DEV_FILES.kek) } },
     listeners: {
       gateway: { port: port(0) },
