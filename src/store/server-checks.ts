@@ -150,17 +150,17 @@ select me.rolname::text as login,
              select p.proname::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
               where n.nspname = 'strongroom' and p.proowner in (select oid from mine)) as owns,
        array(select distinct what from (
-               select c.relname::text as what, (aclexplode(c.relacl)).grantee
+               select c.relname::text as what, c.relowner as owner, (aclexplode(c.relacl)).grantee
                  from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'strongroom'
                union all
-               select c.relname || '.' || a.attname, (aclexplode(a.attacl)).grantee
+               select c.relname || '.' || a.attname, c.relowner, (aclexplode(a.attacl)).grantee
                  from pg_attribute a join pg_class c on c.oid = a.attrelid
                  join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'strongroom'
                union all
-               select p.proname::text, (aclexplode(coalesce(p.proacl, acldefault('f', p.proowner)))).grantee
+               select p.proname::text, p.proowner, (aclexplode(coalesce(p.proacl, acldefault('f', p.proowner)))).grantee
                  from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'strongroom'
                union all
-               select 'the schema', (aclexplode(n.nspacl)).grantee
+               select 'the schema', n.nspowner, (aclexplode(n.nspacl)).grantee
                  from pg_namespace n where n.nspname = 'strongroom') grants
-              where grantee in (0, (select oid from me)) order by 1) as own_grants
+              where grantee in (0, (select oid from me)) and grantee <> owner order by 1) as own_grants
   from me`;
