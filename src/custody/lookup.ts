@@ -73,8 +73,8 @@ export class Lookup {
     const subjects = new Map<string, Buffer>();
     for (const { question } of group) {
       applications.add(question.applicationId);
-      for (const hash of question.handleHashes) handles.set(hash.latin1Slice(), hash);
-      for (const mac of question.subjectMacs) subjects.set(mac.latin1Slice(), mac);
+      for (const hash of question.handleHashes) handles.set(hash.toString('latin1'), hash);
+      for (const mac of question.subjectMacs) subjects.set(mac.toString('latin1'), mac);
     }
 
     // Pipelined: three statements, one wait.
@@ -83,14 +83,16 @@ export class Lookup {
       handles.size === 0 ? [] : recordsByHandle(this.#sql, [...handles.values()]),
       subjects.size === 0 ? [] : subjectsByMac(this.#sql, [...subjects.values()]),
     ]);
-    const byHandle = new Map<string, StoredRecord>(records.map((record) => [record.handleHash.latin1Slice(), record]));
-    const byMac = new Map<string, Subject>(owners.map((subject) => [subject.subjectMac.latin1Slice(), subject]));
+    const byHandle = new Map<string, StoredRecord>(
+      records.map((record) => [record.handleHash.toString('latin1'), record]),
+    );
+    const byMac = new Map<string, Subject>(owners.map((subject) => [subject.subjectMac.toString('latin1'), subject]));
 
     for (const { question, resolve } of group) {
       resolve({
         applicationVersion: versions.get(question.applicationId) ?? null,
-        records: question.handleHashes.map((hash) => byHandle.get(hash.latin1Slice()) ?? null),
-        owners: question.subjectMacs.map((mac) => byMac.get(mac.latin1Slice())?.applicationId ?? null),
+        records: question.handleHashes.map((hash) => byHandle.get(hash.toString('latin1')) ?? null),
+        owners: question.subjectMacs.map((mac) => byMac.get(mac.toString('latin1'))?.applicationId ?? null),
       });
     }
   }

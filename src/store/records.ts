@@ -205,14 +205,16 @@ export interface ListedRecord {
   readonly changedAt: Date;
 }
 
+const LISTED = `record_id as "recordId", kind, application_id as "applicationId", item_id as "itemId", version, state,
+       health, health_code as "healthCode", created_at as "createdAt", changed_at as "changedAt"`;
+
 /** Newest first, at most `limit` (1 to 1000), before the given record's creation when paging. */
 export async function listRecords(
   sql: Sql,
   filter: { applicationId?: string; state?: CustodyState; before?: Date; limit: number },
 ): Promise<ListedRecord[]> {
   const { rows } = await sql.query<ListedRecord>(
-    `select record_id as "recordId", kind, application_id as "applicationId", item_id as "itemId", version, state,
-            health, health_code as "healthCode", created_at as "createdAt", changed_at as "changedAt"
+    `select ${LISTED}
        from secrets
       where ($1::text is null or application_id = $1)
         and ($2::text is null or state = $2)
@@ -222,6 +224,11 @@ export async function listRecords(
     [filter.applicationId ?? null, filter.state ?? null, filter.before ?? null, filter.limit],
   );
   return rows;
+}
+
+export async function listedRecord(sql: Sql, recordId: RecordId): Promise<ListedRecord | null> {
+  const { rows } = await sql.query<ListedRecord>(`select ${LISTED} from secrets where record_id = $1`, [recordId]);
+  return rows[0] ?? null;
 }
 
 /** One page of digests in record order, for holding the table against the audit log. */

@@ -1,0 +1,220 @@
+import { randomBytes } from 'node:crypto';
+import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { pipeline, type Readable } from 'node:stream';
+import Fastify, {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  type FastifyServerOptions,
+} from 'fastify';
+import { StrongroomError } from '../base/errors.ts';
+import { formatRequestId } from '../base/ids.ts';
+import type { GatewayAnswer, GatewayRequest, Trace } from '../custody/call.ts';
+import { asStrongroomError, plaidShaped, rawRefusal } from './plaid-error.ts';
+
+/**
+ * The door that applications use in place of Plaid: same paths, same bodies, with
+ * handles where Plaid has tokens.
+ *
+ * It knows HTTP and nothing else: bounds, who is calling, what comes back. Every
+ * decision is in custody/gateway.ts.
+ */
+
+export interface GatewayDoor {
+  /** Checks header credentials without a body. Called before a large body is read. */
+  preauthenticate(headers: IncomingHttpHeaders, source: string): Promise<void>;
+  handle(request: GatewayRequest, trace: Trace): Promise<GatewayAnswer>;
+}
+
+export interface GatewayListenerOptions {
+  readonly door: GatewayDoor;
+  readonly sourceOf: (socketAddress: string, forwardedFor: string | undefined) => string;
+  readonly limits: {
+    readonly bodyBytes: number;
+    /** Whole request, headers and body. */
+    readonly requestMs: number;
+    readonly connections: number;
+    /** Requests being worked on; past it callers get OVERLOADED at once. */
+    readonly requests: number;
+  };
+  readonly tls: { readonly certificate: Buffer; readonly key: Buffer } | null;
+  /** Why this process should get no requests now; empty when it should. */
+  readonly ready: () => Promise<readonly string[]>;
+  readonly log: (level: 'info' | 'warn' | 'error', fields: Record<string, unknown>, message: string) => void;
+}
+
+/** Bodies up to this size are read before the caller is known; larger ones after. */
+const SMALL_BODY = 64 * 1024;
+const EMPTY = Buffer.alloc(0);
+
+export function gatewayListener(options: GatewayListenerOptions): FastifyInstance {
+  const { door, limits, log } = options;
+  let working = 0;
+
+  const app = Fastify({
+    logger: false,
+    bodyLimit: limits.bodyBytes,
+    requestTimeout: limits.requestMs,
+    keepAliveTimeout: 72_000, // longer than the usual 60 s of load balancers, which must hang up first
+    exposeHeadRoutes: false,
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    clientErrorHandler: refuseSocket,
+    // Fastify answers a bad request target before any route; ours has another shape.
+    frameworkErrors: (error: unknown, _request: FastifyRequest, reply: FastifyReply) => {
+      refuse(reply, unread(), asStrongroomError(error));
+    },
+    http: { maxHeaderSize: 16 * 1024, connectionsCheckingInterval: 1_000 },
+    ...(options.tls === null
+      ? {}
+      : { https: { cert: options.tls.certificate, key: options.tls.key, minVersion: 'TLSv1.2' as const } }),
+  } as FastifyServerOptions) as FastifyInstance;
+  app.server.maxConnections = limits.connections;
+  app.server.headersTimeout = Math.min(limits.requestMs, 60_000);
+
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+
+  app.addHook('onRequest', (request, _reply, done) => {
+    const headers = request.headers;
+    if (headers['content-encoding'] !== undefined) return done(new StrongroomError('CONTENT_TYPE_REFUSED'));
+    const length = headers['content-length'];
+    const large = length === undefined ? headers['transfer-encoding'] !== undefined : Number(length) > SMALL_BODY;
+    if (!large) return done();
+    // Memory is given only to callers that are known.
+    door.preauthenticate(headers, sourceOf(request)).then(() => done(), done);
+  });
+
+  app.get('/healthz', (_request, reply) => reply.send({ status: 'alive' }));
+  app.get('/readyz', async (_request, reply) => {
+    const reasons = await options.ready();
+    return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons });
+  });
+  // One route: which paths exist is the endpoint table's business.
+  app.all('/*', answer);
+  app.setNotFoundHandler(answer);
+  app.setErrorHandler((error, _request, reply) => refuse(reply, unread(), asStrongroomError(error)));
+
+  async function answer(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const exchange: Exchange = { requestId: newRequestId(), started: performance.now(), trace: { ...NOWHERE } };
+    if (working >= limits.requests) return refuse(reply, exchange, new StrongroomError('OVERLOADED'));
+    working++;
+    try {
+      const result = await door.handle(
+        {
+          requestId: exchange.requestId,
+          method: request.method,
+          path: request.raw.url ?? '',
+          headers: request.headers,
+          body: Buffer.isBuffer(request.body) ? request.body : EMPTY,
+          source: sourceOf(request),
+        },
+        exchange.trace,
+      );
+      reply.hijack();
+      if (Buffer.isBuffer(result.body)) write(reply.raw, result.status, result.headers, result.body);
+      else await stream(reply.raw, result.status, result.headers, result.body);
+      log('info', fieldsOf(exchange, result.status), 'answered');
+    } catch (error) {
+      refuse(reply, exchange, asStrongroomError(error));
+    } finally {
+      working--;
+    }
+  }
+
+  function refuse(reply: FastifyReply, exchange: Exchange, error: StrongroomError): void {
+    const { status } = error;
+    const level = error.code === 'INTERNAL' ? 'error' : status >= 500 ? 'warn' : 'info';
+    const cause = level === 'info' ? {} : { err: error.cause ?? error };
+    log(level, { ...error.facts, ...fieldsOf(exchange, status), code: error.code, ...cause }, 'refused');
+    reply.hijack();
+    if (reply.raw.headersSent || reply.raw.destroyed) {
+      // An answer under way cannot be taken back: end the connection, so that the
+      // client sees a cut answer and never a whole one.
+      reply.raw.destroy();
+      return;
+    }
+    const headers: Record<string, string> = { 'content-type': 'application/json' };
+    if (error.retryable && (status === 429 || status === 503)) headers['retry-after'] = '1';
+    // What was not read of a refused request would be taken for the next one.
+    if (!reply.request.raw.complete) headers.connection = 'close';
+    write(
+      reply.raw,
+      status,
+      headers,
+      Buffer.from(JSON.stringify(plaidShaped(error.code, exchange.requestId, error.detail))),
+    );
+  }
+
+  function sourceOf(request: FastifyRequest): string {
+    const forwarded = request.headers['x-forwarded-for'];
+    return options.sourceOf(
+      request.raw.socket.remoteAddress ?? '',
+      Array.isArray(forwarded) ? forwarded.join(',') : forwarded,
+    );
+  }
+
+  return app;
+}
+
+function write(raw: ServerResponse, status: number, headers: Readonly<Record<string, string>>, body: Buffer): void {
+  raw.writeHead(status, { ...headers, 'content-length': body.length });
+  raw.end(body);
+}
+
+/** Large and binary answers. A scanner that finds a secret destroys the source, and with it the connection. */
+function stream(
+  raw: ServerResponse,
+  status: number,
+  headers: Readonly<Record<string, string>>,
+  body: Readable,
+): Promise<void> {
+  raw.writeHead(status, headers);
+  return new Promise((resolve, reject) => {
+    pipeline(body, raw, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+/** One request and its answer, for the log. */
+interface Exchange {
+  readonly requestId: string;
+  readonly started: number;
+  readonly trace: Trace;
+}
+
+const NOWHERE: Trace = { endpoint: null, application: null };
+
+function unread(): Exchange {
+  return { requestId: newRequestId(), started: performance.now(), trace: NOWHERE };
+}
+
+function fieldsOf({ requestId, started, trace }: Exchange, status: number): Record<string, unknown> {
+  return {
+    request_id: requestId,
+    endpoint: trace.endpoint,
+    application: trace.application,
+    status,
+    ms: Math.round((performance.now() - started) * 10) / 10,
+  };
+}
+
+function refuseSocket(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed) return;
+  const code = error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'BODY_TIMEOUT' : 'REQUEST_MALFORMED';
+  if (socket.writable) socket.write(rawRefusal(code, newRequestId()));
+  socket.destroySoon();
+}
+
+// Random bytes are drawn in bulk: one call to the kernel for some 270 request ids.
+let pool = EMPTY;
+let used = 0;
+
+function newRequestId(): string {
+  if (used + 15 > pool.length) {
+    pool = randomBytes(4096);
+    used = 0;
+  }
+  used += 15;
+  return formatRequestId(pool.subarray(used - 15, used));
+}
