@@ -7,6 +7,7 @@ import { Secret } from '../base/secret.ts';
 import { environment } from '../config.ts';
 import { readSecret } from '../secrets/read.ts';
 import { referenceOf } from '../secrets/reference.ts';
+import type { Io, Outcome } from './command.ts';
 
 /**
  * The way of the command line to the admin API. It finds URL and token, speaks
@@ -90,6 +91,20 @@ export async function openAdmin(options: AdminOptions, stdin: NodeJS.ReadableStr
     },
     close: () => dispatcher.destroy(),
   };
+}
+
+/** Runs a command's work with a client and closes it, whatever happens. */
+export async function withAdmin(
+  options: AdminOptions,
+  io: Pick<Io, 'stdin'>,
+  work: (admin: AdminClient) => Promise<Outcome>,
+): Promise<Outcome> {
+  const admin = await openAdmin(options, io.stdin);
+  try {
+    return await work(admin);
+  } finally {
+    await admin.close();
+  }
 }
 
 async function find(

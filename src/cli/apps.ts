@@ -4,15 +4,9 @@ import { parseArgs } from 'node:util';
 import type { Policy } from '../access/policy.ts';
 import { ANYWHERE, PRESETS, type PresetName, presetPolicy } from '../access/presets.ts';
 import { StrongroomError } from '../base/errors.ts';
-import {
-  ADMIN_OPTIONS,
-  ADMIN_USAGE,
-  type AdminClient,
-  type AdminOptions,
-  openAdmin,
-  readText,
-} from './admin-client.ts';
-import type { Command, Io, Outcome } from './command.ts';
+import { ADMIN_OPTIONS, ADMIN_USAGE, type AdminClient, readText, withAdmin } from './admin-client.ts';
+import type { Command, Io } from './command.ts';
+import { plain, printJson, table } from './print.ts';
 
 /** Applications from the command line. Everything goes through the admin API and is audited there. */
 
@@ -87,7 +81,7 @@ ${COMMON_USAGE}`,
     return withAdmin(values, io, async (admin) => {
       const { applications } = await list(admin);
       if (values.json) {
-        print(io, { applications });
+        printJson(io, { applications });
         return 'ok';
       }
       const rows = applications.map((application) => [
@@ -138,7 +132,7 @@ ${COMMON_USAGE}`,
         const classes = values.unfreeze.includes('all') ? 'all' : values.unfreeze;
         ({ application } = await admin.call<{ application: Application }>('POST', `${path}/unfreeze`, { classes }));
       }
-      if (values.json) print(io, { application });
+      if (values.json) printJson(io, { application });
       else {
         io.stdout.write(`${JSON.stringify(application.policy, null, 2)}\n`);
         for (const freeze of application.freezes) {
@@ -213,7 +207,7 @@ ${COMMON_USAGE}`,
         'POST',
         `/applications/${found.application_id}/disable`,
       );
-      if (values.json) print(io, { application });
+      if (values.json) printJson(io, { application });
       else io.stdout.write(`disabled ${plain(application.name)} (${application.application_id})\n`);
       return 'ok';
     });
@@ -221,19 +215,6 @@ ${COMMON_USAGE}`,
 };
 
 export const APPS: readonly Command[] = [appsAdd, appsList, appsPolicy, appsRotateKey, appsDisable];
-
-async function withAdmin(
-  options: AdminOptions,
-  io: Io,
-  work: (admin: AdminClient) => Promise<Outcome>,
-): Promise<Outcome> {
-  const admin = await openAdmin(options, io.stdin);
-  try {
-    return await work(admin);
-  } finally {
-    await admin.close();
-  }
-}
 
 const list = (admin: AdminClient) => admin.call<{ applications: Application[] }>('GET', '/applications');
 
@@ -324,7 +305,7 @@ function stateOf(application: Application): string {
 /** The key goes to standard output; what is said about it does not, so that a pipe gets the key alone. */
 function printKey(io: Io, json: boolean, application: Application, key: string): void {
   if (json) {
-    print(io, { application, key });
+    printJson(io, { application, key });
     return;
   }
   io.stderr.write(
@@ -334,27 +315,4 @@ function printKey(io: Io, json: boolean, application: Application, key: string):
   for (const { expires_at: end } of application.keys) {
     if (end !== null) io.stderr.write(`  The key before it is valid until ${end}.\n`);
   }
-}
-
-function print(io: Io, value: unknown): void {
-  io.stdout.write(`${JSON.stringify(value)}\n`);
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const all = [head, ...rows].map((row) => row.map(plain));
-  const widths = head.map((_, at) => Math.max(...all.map((row) => (row[at] as string).length)));
-  return all
-    .map(
-      (row) =>
-        `${row
-          .map((cell, at) => cell.padEnd(widths[at] as number))
-          .join('  ')
-          .trimEnd()}\n`,
-    )
-    .join('');
-}
-
-/** Nothing that a terminal would obey, whoever chose the text. */
-function plain(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu, '?');
 }

@@ -95,7 +95,8 @@ export function adminDoor(parts: AdminParts): FastifyPluginAsync {
       const hostFits = LOOPBACK_HOST.test(request.headers.host ?? '');
       if (hostFits && open.has(route)) return;
       const token = BEARER.exec(request.headers.authorization ?? '')?.[1] ?? '';
-      if (!hostFits || !sameDigest(digestOf(token), parts.tokenSha256)) {
+      const tokenFits = sameDigest(digestOf(token), parts.tokenSha256) && token !== '';
+      if (!hostFits || !tokenFits) {
         tellCounts(false);
         if (refusals.refused(source, '')) {
           parts.audit.note('admin.refused', { route, code: 'ADMIN_UNAUTHORIZED', source, count: 1 });
