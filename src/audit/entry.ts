@@ -100,6 +100,10 @@ export function entryText(prefix: string, n: number, prev: string, rest: string)
   return `${prefix}${n},"prev":"${prev}",${rest}`;
 }
 
+export function isUuid(text: string): boolean {
+  return FORMS.uuid.test(text);
+}
+
 export function isDeploymentId(text: string): boolean {
   return text.length <= MAX_DEPLOYMENT && /^[A-Za-z0-9._-]+$/.test(text);
 }

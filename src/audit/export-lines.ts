@@ -1,4 +1,4 @@
-import { type ParsedEntry, parseEntry, quote } from './entry.ts';
+import { isUuid, type ParsedEntry, parseEntry, quote } from './entry.ts';
 
 /**
  * The lines of an export, both ways. Each is written in exactly one way: a line
@@ -82,7 +82,7 @@ function readValue(value: unknown): Line | null {
   if (isText(given.key)) return { type: 'key', vkey: given.key };
   if (typeof given.run === 'object' && given.run !== null) {
     const { first, writer, n, count } = given.run as Record<string, unknown>;
-    if (!isCount(first) || !isText(writer) || !isCount(n) || !isCount(count)) return null;
+    if (!isCount(first) || !isText(writer) || !isUuid(writer) || !isCount(n) || !isCount(count)) return null;
     return { type: 'run', run: { firstIndex: first, writer, firstN: n, count } };
   }
   const { origin, first, frontier, keys } = given;

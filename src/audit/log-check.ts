@@ -31,7 +31,9 @@ export class LogCheck {
   /** Null while entries are missing that it would need. */
   #tree: Frontier | null = null;
   #run: { writer: string; n: number; left: number } | null = null;
+  /** Size of the last checkpoint. */
   #lastSize = -1;
+  #partitionFirst = -1;
 
   origin: string | null = null;
   /** Index of the first entry. */
@@ -116,12 +118,13 @@ export class LogCheck {
   }
 
   #begin({ origin, first }: Pick<Header, 'origin' | 'first'>, at: Place): void {
-    this.origin = origin;
+    const match = /^strongroom\/([A-Za-z0-9._-]{1,64})\/[!-~]{1,64}$/.exec(origin);
+    // An origin that is none is not repeated: it may hold anything.
+    this.origin = match === null ? '' : origin;
     this.first = first;
     this.size = first;
     this.#lastSize = first;
     this.#chains = new Chains(this.#findings, first === 0);
-    const match = /^strongroom\/([A-Za-z0-9._-]{1,64})\/[!-~]+$/.exec(origin);
     this.#deployment = match?.[1] ?? '';
     if (match === null && origin !== '') {
       this.#findings.add('malformed', 'The origin does not name a deployment and a log.', { at });
@@ -138,13 +141,16 @@ export class LogCheck {
     }
     if (this.origin === null) {
       this.#begin(header, at);
+      this.#partitionFirst = header.first;
       this.#tree = tree;
       for (const vkey of header.vkeys) this.#key(vkey, at);
       return;
     }
     this.#closeRun(at);
+    const began = this.#partitionFirst;
+    this.#partitionFirst = header.first;
     if (header.origin !== this.origin) this.#findings.add('malformed', 'This partition is of another log.', { at });
-    if (header.first < this.size) {
+    if (header.first < this.size || header.first === began) {
       this.#findings.add('duplicated', `A partition begins at ${header.first} again.`, { at, index: header.first });
       return;
     }
