@@ -31,6 +31,19 @@ export function jsonSchema(): Record<string, unknown> {
   };
 }
 
+/** As the formatter of this repository writes JSON: short lists on one line. */
+export function jsonSchemaText(): string {
+  const text = JSON.stringify(jsonSchema(), null, 2);
+  const oneLine = text.replace(
+    /^( *)(.*)\[\n([^[\]{}]*?)\n *\](,?)$/gm,
+    (whole, indent: string, key: string, items: string, comma: string) => {
+      const line = `${indent}${key}[${items.trim().replace(/\n\s*/g, ' ')}]${comma}`;
+      return line.length <= 120 ? line : whole;
+    },
+  );
+  return `${oneLine}\n`;
+}
+
 function plain(schema: Schema): Record<string, unknown> {
   const out: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(schema)) {
