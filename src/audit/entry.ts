@@ -17,7 +17,7 @@ export const ENTRY_VERSION = 1;
 /** What stands in `prev` of a writer's first entry. */
 export const NO_PREVIOUS = '0'.repeat(64);
 /** Longest rest, in bytes. The table allows no combination that is longer. */
-export const MAX_REST = 8192;
+export const MAX_REST = 16_384;
 const MAX_DEPLOYMENT = 64;
 
 const UUID = '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}';
@@ -67,8 +67,8 @@ const PLANS = Object.fromEntries(
  * @param at - Milliseconds since 1970, UTC, years 1970 to 9999.
  */
 export function writeRest<K extends EntryKind>(kind: K, fields: EntryFields<K>, at: number): string {
-  const plan = PLANS[kind];
-  if (plan === undefined) throw misfit(String(kind), 'kind');
+  if (!isEntryKind(kind)) throw misfit(String(kind), 'kind');
+  const plan = PLANS[kind as EntryKind];
   const values = fields as Readonly<Record<string, unknown>>;
   let text = `"at":"${isoTime(at)}${plan.start}`;
   let used = 0;

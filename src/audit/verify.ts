@@ -57,7 +57,7 @@ export interface AuditReport {
 }
 
 const PROGRESS_LINES = 10_000;
-/** No line that we write is longer: an entry has at most 9 KB, a note 16 KB, and escaping doubles that at worst. */
+/** No line that we write is longer: an entry has at most 17 KB, an escaped note 96 KB. */
 const MAX_LINE = 131_072;
 const NEWLINE = 0x0a;
 
