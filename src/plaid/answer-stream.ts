@@ -6,7 +6,7 @@
  * What a file compresses (most of a PDF, all of a ZIP) cannot be looked into.
  */
 import { StrongroomError } from '../base/errors.ts';
-import { findLeak } from './answer.ts';
+import { findLeakFrom } from './answer.ts';
 import { type CallSecrets, longestSpelling } from './known-secrets.ts';
 import { LONGEST_SHAPE } from './token-shapes.ts';
 
@@ -24,14 +24,14 @@ export interface StreamScanner {
 /** Bytes kept back for shapes: each character may be a six-byte escape. */
 const HOLD_FOR_SHAPES = LONGEST_SHAPE * 6;
 
-/** @param secrets - As for {@link findLeak}. */
+/** @param secrets - As for findLeak. */
 export function createStreamScanner(secrets: CallSecrets): StreamScanner {
   const hold = Math.max(HOLD_FOR_SHAPES, longestSpelling(secrets));
   // The first byte has left already; it is kept for what may not stand before a token.
   let window: Buffer = Buffer.alloc(1, ' ');
 
   const look = () => {
-    const leak = findLeak(window, secrets);
+    const leak = findLeakFrom(window, secrets, 1);
     if (leak !== null) {
       window = Buffer.alloc(1);
       throw new StrongroomError('UPSTREAM_LEAK', { kind: leak.kind, spelling: leak.spelling });

@@ -62,12 +62,16 @@ export function findLeak(body: Buffer, secrets: CallSecrets, allowed: readonly R
     if (leak !== null) return leak;
   }
   const licensed = allowed.filter(({ slot }) => slot?.token?.disposition !== 'pass');
-  const bytes = licensed.length === 0 ? body : blank(body, licensed);
-  if (bytes.length <= PART) return findLeakInText(bytes.toString('latin1'), secrets);
-  const leak = findPlain(bytes, secrets);
+  return findLeakFrom(licensed.length === 0 ? body : blank(body, licensed), secrets, 0);
+}
+
+/** {@link findLeak} for a part of an answer: a token begins at `from` or later. */
+export function findLeakFrom(bytes: Buffer, secrets: CallSecrets, from: number): Leak | null {
+  if (bytes.length <= PART) return findInText(bytes.toString('latin1'), secrets, from);
+  const leak = findPlain(bytes, secrets, from);
   if (leak !== null || !bytes.includes('\\u00', 0, 'latin1') || !parts(bytes, ESCAPE).some(hasTellingEscape))
     return leak;
-  return escaped(findPlain(Buffer.from(unescapeTelling(bytes.toString('latin1')), 'latin1'), secrets));
+  return escaped(findPlain(Buffer.from(unescapeTelling(bytes.toString('latin1')), 'latin1'), secrets, from));
 }
 
 function wrongRelease(slot: AnswerSlot, value: string, secrets: CallSecrets): Leak | null {
@@ -77,17 +81,21 @@ function wrongRelease(slot: AnswerSlot, value: string, secrets: CallSecrets): Le
 
 /** {@link findLeak} for a header value or another short text, one character a byte. */
 export function findLeakInText(text: string, secrets: CallSecrets): Leak | null {
-  const leak = findPlainInText(text, secrets);
+  return findInText(text, secrets, 0);
+}
+
+function findInText(text: string, secrets: CallSecrets, from: number): Leak | null {
+  const leak = findPlainInText(text, secrets, from);
   if (leak !== null || !text.includes('\\u00') || !hasTellingEscape(text)) return leak;
-  return escaped(findPlainInText(unescapeTelling(text), secrets));
+  return escaped(findPlainInText(unescapeTelling(text), secrets, from));
 }
 
-function findPlain(bytes: Buffer, secrets: CallSecrets): Leak | null {
-  return verdict(findKnown(bytes, secrets), () => findShape(bytes));
+function findPlain(bytes: Buffer, secrets: CallSecrets, from: number): Leak | null {
+  return verdict(findKnown(bytes, secrets), () => findShape(bytes, from));
 }
 
-function findPlainInText(text: string, secrets: CallSecrets): Leak | null {
-  return verdict(findKnownInText(text, secrets), () => findToken(text));
+function findPlainInText(text: string, secrets: CallSecrets, from: number): Leak | null {
+  return verdict(findKnownInText(text, secrets), () => findToken(text, from));
 }
 
 function verdict(known: Spelling | null, shape: () => TokenKind | null): Leak | null {
@@ -105,10 +113,13 @@ const PART = 16 * 1024;
 /** Bytes of `\u0041`. */
 const ESCAPE = 6;
 
-function findShape(bytes: Buffer): TokenKind | null {
+function findShape(bytes: Buffer, from: number): TokenKind | null {
+  let begin = from;
   for (const text of parts(bytes, LONGEST_SHAPE)) {
-    const kind = findToken(text);
+    const kind = findToken(text, begin);
     if (kind !== null) return kind;
+    // What begins at the first byte of a later part was seen whole at the end of the part before.
+    begin = 1;
   }
   return null;
 }

@@ -62,6 +62,7 @@ function spell(secret: string): readonly Needle[] {
     if (!plainest) needles.push({ spelling: 'base64', text: core.replaceAll('+', '-').replaceAll('/', '_') });
   }
   if (!plainest) {
+    needles.push({ spelling: 'utf16', text: Buffer.from(secret, 'utf16le').swap16().toString('latin1') });
     needles.push({ spelling: 'url', text: encodeURIComponent(secret) });
     const json = Buffer.from(JSON.stringify(secret).slice(1, -1), 'utf8').toString('latin1');
     if (json !== plain) needles.push({ spelling: 'escaped', text: json });

@@ -38,7 +38,7 @@ const HANDLE = '([hH][aA][nN][dD][lL][eE])-(?:sandbox|production)-[0-9A-Za-z]{8,
 /** No long-lived shape is complete without one of these; testing for them alone is much faster. */
 export const HINT = /-(?:sandbox|prod|development)|pd[ar]-|btok_/;
 
-const TOKEN = new RegExp(LONG_LIVED);
+const TOKEN = new RegExp(LONG_LIVED, 'g');
 const ANYTHING_OURS = new RegExp(`${LONG_LIVED}|${HANDLE}`, 'g');
 
 /**
@@ -55,9 +55,14 @@ export interface Sight {
   readonly end: number;
 }
 
-/** The kind of the first long-lived token in a text, or null. */
-export function findToken(text: string): TokenKind | null {
+/**
+ * The kind of the first long-lived token in a text, or null.
+ *
+ * @param from - Where a token may begin; what stands before only tells whether a word runs into it.
+ */
+export function findToken(text: string, from = 0): TokenKind | null {
   if (!HINT.test(text)) return null;
+  TOKEN.lastIndex = from;
   const match = TOKEN.exec(text);
   return match === null ? null : kindOf(match);
 }
