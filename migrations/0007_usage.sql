@@ -51,6 +51,9 @@ create function reserve_usage(
   p_first_record integer[], p_records integer[], p_record uuid[],
   out current_hour integer, out exceeded text[])
   language plpgsql security definer set search_path = strongroom, pg_temp
+  -- Look-ups by primary key, always: plans are kept per connection, and one made
+  -- while these tables were small would read them whole for ever after.
+  set enable_seqscan = off
 as $$
 declare
   v_day          date := (now() at time zone 'UTC')::date;
@@ -63,6 +66,7 @@ declare
   v_items        integer;
   v_items_before integer;
   v_fresh        uuid[];
+  v_at           integer;
 begin
   perform set_config('synchronous_commit', 'off', true);
   current_hour := (extract(epoch from v_hour) / 3600)::integer;
@@ -102,10 +106,15 @@ begin
             into v_items_before;
           v_items := v_items_before;
         end if;
-        select coalesce(array_agg(r), '{}') into v_fresh
-          from unnest(p_record[p_first_record[v_call] : p_first_record[v_call] + p_records[v_call] - 1]) r
-         where not exists (select from usage_hour_items u
-                            where u.application_id = v_application and u.hour = v_hour and u.record_id = r);
+        v_fresh := '{}';
+        -- One by one: a join would leave the planner a choice, and without statistics
+        -- it chose to read the whole hour.
+        for v_at in p_first_record[v_call] .. p_first_record[v_call] + p_records[v_call] - 1 loop
+          if not exists (select from usage_hour_items u
+                          where u.application_id = v_application and u.hour = v_hour and u.record_id = p_record[v_at]) then
+            v_fresh := v_fresh || p_record[v_at];
+          end if;
+        end loop;
         if cardinality(v_fresh) > 0 then
           if v_items + cardinality(v_fresh) > p_max_items[v_call] then
             exceeded[v_call] := 'items';
