@@ -114,9 +114,8 @@ test('an error alone becomes a record with its message', () => {
 
 test('a Secret is never told', () => {
   const out = written();
-  out.log.info({ reason: new Secret(ACCESS) } as never, '%s %o', new Secret(ACCESS), {
-    inner: new Secret(PLAID_SECRET),
-  });
+  const hidden: unknown = new Secret(ACCESS);
+  out.log.info({ reason: hidden } as object, '%s %o', hidden as string, { inner: new Secret(PLAID_SECRET) });
   assert.ok(!out.text().includes(ACCESS) && !out.text().includes(PLAID_SECRET));
 });
 

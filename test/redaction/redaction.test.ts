@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { formatApplicationKey, formatHandle } from '../../src/base/ids.ts';
+import { findToken } from '../../src/plaid/token-shapes.ts';
 import { isSecretKey, PATTERNS } from '../../src/redaction/patterns.ts';
 import { redactLine, redactText } from '../../src/redaction/text.ts';
 import { redactValue } from '../../src/redaction/walk.ts';
@@ -134,6 +135,16 @@ test('names of fields that are no secrets are not taken for one', () => {
   ]) {
     assert.equal(isSecretKey(key), false, key);
   }
+});
+
+test('what the gateway takes for a token in an answer, the log takes for one too', () => {
+  let both = 0;
+  for (const { value } of CORPUS) {
+    if (typeof value !== 'string' || findToken(value) === null) continue;
+    both++;
+    assert.equal(findToken(redactText(value)), null, redactText(value));
+  }
+  assert.ok(both > 30);
 });
 
 /** Any JSON value, with tokens strewn into texts, names and lists. */
