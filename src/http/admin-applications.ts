@@ -179,12 +179,18 @@ export function applicationRoutes(applications: Applications): AdminRoute[] {
 
 const iso = (ms: number) => new Date(ms).toISOString();
 
+/** jsonb forgets the order of fields; people read it in the order of the documentation. */
+function inOrder(policy: Static<typeof PolicyDocument>): Static<typeof PolicyDocument> {
+  const names = Object.keys(PolicyDocument.properties) as (keyof typeof policy)[];
+  return Object.fromEntries(names.map((name) => [name, policy[name]])) as typeof policy;
+}
+
 function shown(row: ApplicationRow): Static<typeof Application> {
   return {
     application_id: row.id,
     name: row.name,
     plaid_client_id: row.plaidClientId,
-    policy: row.policy as Static<typeof PolicyDocument>,
+    policy: inOrder(row.policy as Static<typeof PolicyDocument>),
     version: row.version,
     created_at: iso(row.createdAt),
     disabled_at: row.disabledAt === null ? null : iso(row.disabledAt),
