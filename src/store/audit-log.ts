@@ -153,7 +153,7 @@ async function runPage(sql: Sql, from: number, to: number): Promise<LogRun[]> {
                from (select * from audit_runs
                       where first_index >= coalesce((select max(first_index) from audit_runs where first_index <= $1), $1)
                         and first_index + count > $1 and first_index < $2
-                      order by first_index limit ${PAGE_RUNS}) some) r
+                      order by first_index limit ${PAGE_RUNS}) next_runs) r
        join audit_writers w on w.id = r.writer
        left join audit_groups g
               on g.writer = r.writer and g.first_n >= r.first_n and g.first_n < r.first_n + r.count
