@@ -25,7 +25,8 @@ import { Secret } from '../src/base/secret.ts';
 import { type DataKey, open, type RecordBinding, seal } from '../src/envelope/envelope.ts';
 import { fingerprint, indexMac } from '../src/envelope/macs.ts';
 import { admissionFor } from '../test/envelope/support.ts';
-import { type BenchResult, met } from './run.ts';
+// The type alone: run.ts waits for this file, so this file must not wait for run.ts.
+import type { BenchResult } from './run.ts';
 
 export const name = 'envelope';
 export const goals = { 'open, against AES-256-GCM under one fixed key': 0.28 };
@@ -198,5 +199,5 @@ function round(value: number): number {
 if (import.meta.main) {
   const result = await run();
   console.log(JSON.stringify(result, null, 2));
-  process.exitCode = result.goals.every(met) ? 0 : 1;
+  process.exitCode = result.goals.every(({ measured, bound }) => measured >= bound) ? 0 : 1;
 }

@@ -16,11 +16,19 @@ import {
   type RecordBinding,
   seal,
 } from '../../src/envelope/envelope.ts';
-import { openByTheBook } from './independent.ts';
+import { craft, openByTheBook } from './independent.ts';
 import { admissionFor, fixedRandom, someBinding, someKey, TOKEN } from './support.ts';
 
 const KEY = someKey();
 const BINDING = someBinding();
+const PLAIN_BINDING = {
+  deployment_id: BINDING.deploymentId,
+  plaid_environment: BINDING.plaidEnvironment,
+  plaid_client_id: BINDING.plaidClientId,
+  record_id: BINDING.recordId,
+  kind: BINDING.kind,
+  version: BINDING.version,
+};
 let admission: Admission;
 before(async () => {
   admission = await admissionFor(BINDING.recordId);
@@ -88,6 +96,13 @@ test('the shortest and the longest secret fit, one byte more or none does not', 
   ]) {
     assert.throws(() => seal(KEY, BINDING, new Secret(text)), { code: 'INPUT_INVALID' });
   }
+});
+
+test('an envelope of one byte too many is refused even when everything in it is authentic', () => {
+  const parts = { dataKey: KEY.key.export(), id: KEY.id, salt: Buffer.alloc(32, 1), nonce: Buffer.alloc(12, 2) };
+  const longest = craft(parts, PLAIN_BINDING, Buffer.alloc(PLAINTEXT_LIMIT, 'x'));
+  assert.equal(open(KEY, BINDING, longest, admission).reveal().length, PLAINTEXT_LIMIT);
+  assertBroken(craft(parts, PLAIN_BINDING, Buffer.alloc(PLAINTEXT_LIMIT + 1, 'x')));
 });
 
 test('a change of any bit of any byte is refused', () => {
@@ -218,15 +233,7 @@ test('salt and nonce come from the given randomness, 44 bytes a sealing', () => 
 });
 
 test('an independent reading of the format opens what we seal', () => {
-  const plain = {
-    deployment_id: BINDING.deploymentId,
-    plaid_environment: BINDING.plaidEnvironment,
-    plaid_client_id: BINDING.plaidClientId,
-    record_id: BINDING.recordId,
-    kind: BINDING.kind,
-    version: BINDING.version,
-  };
-  assert.deepEqual(openByTheBook(KEY.key.export(), KEY.id, plain, sealed()), Buffer.from(TOKEN));
+  assert.deepEqual(openByTheBook(KEY.key.export(), KEY.id, PLAIN_BINDING, sealed()), Buffer.from(TOKEN));
 });
 
 test('a view into a larger buffer opens like a copy, and is left as it was', () => {
