@@ -77,8 +77,9 @@ function listedLinks(folder: string): { name: string; target: string }[] {
   }
   // Paths are given from the package's folder: {"source": "native/lib/libpq.so.5.18", "target": "native/lib/libpq.so.5"}.
   return (JSON.parse(text) as { source: string; target: string }[]).map(({ source, target }) => ({
-    name: path.relative('native', target),
-    target: path.relative(path.dirname(target), source),
+    // Absolute, so that nothing depends on a working directory.
+    name: path.relative('/native', `/${target}`),
+    target: path.relative(path.dirname(`/${target}`), `/${source}`),
   }));
 }
 

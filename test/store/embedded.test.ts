@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -308,19 +309,23 @@ if (isRoot && process.platform === 'linux') {
     await stop(server);
   });
 
-  test('started by an ordinary user, the server runs as that user', async () => {
-    const nobody = 65_534;
-    const home = newHome();
-    fs.mkdirSync(home, { mode: 0o700 });
-    fs.chownSync(home, nobody, nobody);
-    fs.chmodSync(folder, 0o711);
-    const child = startChild('starter.ts', [home], { uid: nobody, gid: nobody });
-    const answer = (await child.next()) as { server?: number; message?: string };
-    assert.ok(answer.server !== undefined, answer.message);
-    assert.equal(fs.statSync(`/proc/${answer.server}`).uid, nobody);
-    await child.finish();
-    assert.ok(!isAlive(answer.server));
-  });
+  const nobody = 65_534;
+  // A checkout under /root is for root alone; there this says nothing.
+  const reachable =
+    spawnSync(process.execPath, ['--check', import.meta.filename], { uid: nobody, gid: nobody, cwd: '/' }).status === 0;
+  if (reachable)
+    test('started by an ordinary user, the server runs as that user', async () => {
+      const home = newHome();
+      fs.mkdirSync(home, { mode: 0o700 });
+      fs.chownSync(home, nobody, nobody);
+      fs.chmodSync(folder, 0o711);
+      const child = startChild('starter.ts', [home], { uid: nobody, gid: nobody });
+      const answer = (await child.next()) as { server?: number; message?: string };
+      assert.ok(answer.server !== undefined, answer.message);
+      assert.equal(fs.statSync(`/proc/${answer.server}`).uid, nobody);
+      await child.finish();
+      assert.ok(!isAlive(answer.server));
+    });
 }
 
 test('a failure to start is ours, whatever the cause', async () => {

@@ -58,11 +58,12 @@ test('an empty database is brought up to date, once', async () => {
 
 test('the committed schema dump is what the migrations make', async () => {
   const owner = await (await testDatabase()).open('owner');
-  assert.equal(
-    await dumpSchema(owner.sql),
-    fs.readFileSync(path.join(MIGRATIONS_FOLDER, 'schema.txt'), 'utf8'),
-    'run bin/node24 scripts/dump-schema.ts and commit the result',
-  );
+  const made = (await dumpSchema(owner.sql)).split('\n');
+  const committed = fs.readFileSync(path.join(MIGRATIONS_FOLDER, 'schema.txt'), 'utf8').split('\n');
+  const line = made.findIndex((text, i) => text !== committed[i]);
+  const remedy = `line ${line + 1}: run bin/node24 scripts/dump-schema.ts and commit the result`;
+  assert.equal(made[line], committed[line], remedy);
+  assert.equal(made.length, committed.length, remedy);
 });
 
 test('two replicas that start at once: each migration is done exactly once', async () => {

@@ -106,7 +106,7 @@ test('every function with the rights of its owner fixes its search path and belo
   );
   assert.ok(rows.length > 0);
   for (const { name, config, owned } of rows) {
-    assert.deepEqual(config, ['search_path=strongroom, pg_temp'], name);
+    assert.ok(config?.includes('search_path=strongroom, pg_temp'), name);
     assert.ok(owned, name);
   }
 });

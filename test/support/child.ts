@@ -26,7 +26,11 @@ export function startChild(
 ): Child {
   const [command = '', ...rest] = [...through, process.execPath, `${import.meta.dirname}/${program}`, ...args];
   const child = spawn(command, rest, { stdio: ['pipe', 'pipe', 'inherit'], cwd: '/', ...account });
-  const ended = new Promise<void>((resolve) => child.on('close', () => resolve()));
+  const ended = new Promise<void>((resolve) => {
+    child.on('close', () => resolve());
+    // Not even started; the lines below then simply end.
+    child.on('error', () => resolve());
+  });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const kill = async (signal: NodeJS.Signals) => {
     child.kill(signal);
