@@ -40,6 +40,8 @@ export interface ConnectionOptions {
   readonly applicationName?: string;
   /** Milliseconds a statement may run before the server cancels it; 0: no limit. Default 10,000. */
   readonly statementTimeoutMs?: number;
+  /** Milliseconds to wait for a connection, new or of the pool. Default 5,000. */
+  readonly connectTimeoutMs?: number;
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -88,7 +90,7 @@ export function driverConfig(
       .join(' '),
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    connectionTimeoutMillis: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
     // Against a network that swallows packets: the server's own limit never reaches us then.
     ...(statementTimeout > 0 ? { query_timeout: statementTimeout + ANSWER_GRACE_MS } : {}),
     types: { getTypeParser: parserFor as typeof pg.types.getTypeParser },

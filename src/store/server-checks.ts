@@ -7,14 +7,14 @@ import type { Sql } from './statement.ts';
  * at start. They can change later; an operator who does that is not stopped here.
  */
 
-/** How the operator says that a committed transaction survives the loss of the server. */
-export type Durability =
+/** How a committed transaction survives the loss of the server, as the operator states it (`database.topology`). */
+export type Topology =
   /** One server, its disk and its backups; no standby takes over. */
-  | 'single_node'
-  /** A managed service that commits on several machines by itself. */
-  | 'managed_synchronous'
-  /** Standbys of our own, waited for at every commit: checked. */
-  | 'synchronous_standbys';
+  | 'single'
+  /** Standbys of our own that are waited for at every commit: checked. */
+  | 'replicated'
+  /** A managed service that commits on several machines by itself: believed. */
+  | 'managed';
 
 const OLDEST_VERSION = 150_000; // PostgreSQL 15
 
@@ -31,14 +31,13 @@ const SETTINGS = [
 
 /**
  * @param sql - A pool or session that may write (`database.sql`, not `reads`).
- * @param durability - Null: not stated. Then synchronous standbys are demanded
- *   when `production` is true, and nothing is said about failover when it is not.
+ * @param production - Only there does `replicated` demand synchronous standbys.
  * @throws StrongroomError `DATABASE_UNFIT`, naming the setting, what it is and
  *   what it must be.
  */
 export async function checkServer(
   sql: Sql,
-  { production, durability }: { readonly production: boolean; readonly durability: Durability | null },
+  { production, topology }: { readonly production: boolean; readonly topology: Topology },
 ): Promise<void> {
   const { rows } = await sql.query<{ version: number; text: string; recovering: boolean; standbys: string }>(
     `select current_setting('server_version_num')::int as version, current_setting('server_version') as text,
@@ -62,12 +61,11 @@ export async function checkServer(
     }
   }
 
-  const mustReplicate = durability === 'synchronous_standbys' || (production && durability === null);
-  if (mustReplicate && server.standbys === '') {
+  if (production && topology === 'replicated' && server.standbys === '') {
     throw unfit(
       'synchronous_standby_names',
-      'is empty: a failover could lose committed transactions. Name the standbys, or state database.durability ' +
-        '(single_node or managed_synchronous)',
+      'is empty: a failover could lose committed transactions. Name the standbys, or state database.topology ' +
+        '(single or managed)',
     );
   }
 }

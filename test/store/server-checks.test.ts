@@ -41,12 +41,12 @@ function pretending(answers: Readonly<Record<string, unknown>>): Sql {
   };
 }
 
-const LAX = { production: false, durability: null };
+const LAX = { production: false, topology: 'replicated' } as const;
 
 test('this server fits', async () => {
   await checkServer(owner.sql, LAX);
-  await checkServer(owner.sql, { production: true, durability: 'single_node' });
-  await checkServer(owner.sql, { production: true, durability: 'managed_synchronous' });
+  await checkServer(owner.sql, { production: true, topology: 'single' });
+  await checkServer(owner.sql, { production: true, topology: 'managed' });
 });
 
 test('a server that may lose committed data is refused, and the setting is named', async () => {
@@ -84,13 +84,12 @@ test('what the session itself changed shows', async () => {
 });
 
 test('in production a failover must not lose data, unless the operator answers for it', async () => {
-  for (const durability of [null, 'synchronous_standbys'] as const) {
-    await assert.rejects(
-      checkServer(owner.sql, { production: true, durability }),
-      refusal('DATABASE_UNFIT', /synchronous_standby_names is empty/),
-    );
-    await checkServer(pretending({ standbys: 'ANY 1 (a, b)' }), { production: true, durability });
-  }
+  const replicated = { production: true, topology: 'replicated' } as const;
+  await assert.rejects(
+    checkServer(owner.sql, replicated),
+    refusal('DATABASE_UNFIT', /synchronous_standby_names is empty/),
+  );
+  await checkServer(pretending({ standbys: 'ANY 1 (a, b)' }), replicated);
 });
 
 test('the logins that we make fit their roles exactly, and no other role', async () => {
