@@ -90,6 +90,16 @@ test('the secrets of the call are found in every spelling, in small and in large
   assert.deepEqual(findLeak(Buffer.from(`{"a":"${escaped}"}`), CALL), { kind: 'known_secret', spelling: 'escaped' });
 });
 
+test('a large answer is searched at every place, not at most of them', () => {
+  for (const secret of [CLIENT_SECRET, ACCESS]) {
+    const call = { client: new Secret(secret), tokens: [] };
+    for (let shift = 0; shift < 130; shift++) {
+      const body = Buffer.from(`${pad(17_000 + shift)}${secret}`);
+      assert.equal(findLeak(body, call)?.kind, 'known_secret', `after ${body.length}`);
+    }
+  }
+});
+
 test('large answers without a secret are never mistaken for one', () => {
   fc.assert(
     fc.property(fc.uint8Array({ minLength: 17_000, maxLength: 20_000 }), (bytes) => {

@@ -297,17 +297,38 @@ test('a slow answer runs out of time: to begin, in between, and in all', async (
 });
 
 test('a caller who gives up is told whether anything was sent', async (t) => {
-  const { server, upstream } = await scene(t, () => undefined, { connections: 1 });
+  const { server, upstream } = await scene(t, () => undefined);
   const abort = new AbortController();
   const sent = failure(upstream.call(request({ signal: abort.signal })));
   while (server.requests.length === 0) await new Promise((resolve) => setImmediate(resolve));
-  // The only connection is busy: this one waits, and is given up before a byte of it was written.
-  const waiting = failure(upstream.call(request({ signal: abort.signal })));
   abort.abort();
   assert.equal((await sent).code, 'UPSTREAM_TIMEOUT');
-  assert.equal((await waiting).code, 'UPSTREAM_UNAVAILABLE');
   assert.equal((await failure(upstream.call(request({ signal: abort.signal })))).code, 'UPSTREAM_UNAVAILABLE');
   assert.equal(server.requests.length, 1);
+});
+
+test('a call given up while it waited for a connection is not sent when one becomes free', async (t) => {
+  const held: (() => void)[] = [];
+  const { server, upstream } = await scene(t, (socket) => void held.push(() => socket.write(http(200, '{}'))), {
+    connections: 1,
+  });
+  const body = (n: number) => ({ body: Buffer.from(`{"n":${n}}`) });
+  const first = upstream.call(request(body(1)));
+  while (held.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  const abort = new AbortController();
+  const second = failure(upstream.call(request({ ...body(2), signal: abort.signal })));
+  const third = upstream.call(request(body(3)));
+  abort.abort();
+  assert.equal((await second).code, 'UPSTREAM_UNAVAILABLE');
+  held[0]?.();
+  assert.equal((await first).status, 200);
+  while (held.length === 1) await new Promise((resolve) => setImmediate(resolve));
+  held[1]?.();
+  assert.equal((await third).status, 200);
+  assert.deepEqual(
+    server.requests.map((text) => text.slice(-7)),
+    ['{"n":1}', '{"n":3}'],
+  );
 });
 
 test('an answer larger than the buffer comes as a stream, whole and in order', async (t) => {
