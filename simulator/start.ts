@@ -55,7 +55,7 @@ export interface Simulator {
   control<T = Record<string, unknown>>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<T>;
   /** Resolves when no webhook is under way. */
   webhooksIdle(): Promise<void>;
-  /** Ends connections and webhooks, saves the state, frees the ports. */
+  /** Ends connections and webhooks, saves the state, frees the ports. May be called twice. */
   close(): Promise<void>;
 }
 
@@ -109,6 +109,7 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     },
   )}`;
 
+  let closing: Promise<void> | null = null;
   return {
     url,
     controlUrl,
@@ -125,12 +126,15 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
       return value as T;
     },
     webhooksIdle: () => delivery.idle(),
-    async close() {
-      faults.release(null, 'destroy');
-      await Promise.all([stop(plaid), stop(control), delivery.close()]);
-      await save();
-    },
+    // Once: a second save would put this state over that of a successor on the same file.
+    close: () => (closing ??= close()),
   };
+
+  async function close(): Promise<void> {
+    faults.release(null, 'destroy');
+    await Promise.all([stop(plaid), stop(control), delivery.close()]);
+    await save();
+  }
 }
 
 function chooseClient(world: World, options: SimulatorOptions): { clientId: string; secret: string } {

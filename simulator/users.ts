@@ -99,7 +99,7 @@ const removeThirdPartyToken: Endpoint = (call) => {
   const token = call.body.text('third_party_user_token');
   call.token('third_party_user', token);
   call.world.state.grants.delete(token);
-  return {};
+  return { removed: true };
 };
 
 /** Who pays the user, with a token for the report about it. */

@@ -158,12 +158,17 @@ function investmentAccounts(call: Call, item: Item): Account[] {
   return accounts;
 }
 
+function renderInvestmentAccount(account: Account): Json {
+  const rendered = renderAccount(account);
+  return { ...rendered, balances: { ...(rendered.balances as Json), margin_loan_amount: null } };
+}
+
 const getHoldings: Endpoint = (call) => {
   const item = call.itemWith('investments');
   const accounts = investmentAccounts(call, item);
   const share = 1 / PAPERS.length;
   return {
-    accounts: accounts.map((account) => renderAccount(account)),
+    accounts: accounts.map(renderInvestmentAccount),
     holdings: accounts.flatMap((account) =>
       PAPERS.map((paper) => {
         const value = Math.round(account.current * share * 100) / 100;
@@ -224,7 +229,7 @@ const getInvestmentTransactions: Endpoint = (call) => {
     .filter((entry) => entry.date >= start && entry.date <= end);
   return {
     item: renderItem(item),
-    accounts: accounts.map((account) => renderAccount(account)),
+    accounts: accounts.map(renderInvestmentAccount),
     securities: PAPERS.map((paper) => renderPaper(paper, call.now)),
     investment_transactions: all.slice(offset, offset + count),
     total_investment_transactions: all.length,
