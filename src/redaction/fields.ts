@@ -75,11 +75,14 @@ const MOST_CHARACTERS = 512;
 export function safeFields(fields: object): Record<string, unknown> {
   const safe: Record<string, unknown> = {};
   let dropped = 0;
-  for (const [key, property] of Object.entries(Object.getOwnPropertyDescriptors(fields))) {
-    if (property.enumerable !== true || property.value === undefined) continue;
-    const value: unknown = property.value;
-    if (!Object.hasOwn(SAFE_FIELDS, key)) dropped++;
-    else if (key === 'err') safe.err = describeError(value);
+  for (const key of Object.keys(fields)) {
+    if (!Object.hasOwn(SAFE_FIELDS, key)) {
+      dropped++;
+      continue;
+    }
+    const value = (fields as Record<string, unknown>)[key];
+    if (value === undefined) continue;
+    if (key === 'err') safe.err = describeError(value);
     else if (typeof value === 'string') safe[key] = short(redactText(value));
     else if (value === null || typeof value === 'number' || typeof value === 'boolean') safe[key] = value;
     else dropped++;
