@@ -6,12 +6,12 @@
  * Ends with node's own exit code; 3 when there is nothing to run or no server.
  */
 import { spawn } from 'node:child_process';
-import { globSync, rmSync } from 'node:fs';
+import { globSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { debianPostgres } from './debian-postgres.ts';
-import { findServer, SERVER_FILE, SERVER_URL, startServer } from './server.ts';
+import { findServer, HOME_PREFIX, SERVER_FILE, SERVER_URL, startServer } from './server.ts';
 import { SUITES } from './suites.ts';
 
 const { values, positionals } = parseArgs({
@@ -40,12 +40,14 @@ async function main(): Promise<number> {
     return 3;
   }
   const server = (await findServer()) ?? (await startServer(values.server === 'debian' ? debianPostgres() : undefined));
-  const location = path.join(tmpdir(), `strongroom-server-${process.pid}.json`);
+  // Named like a test home, so that a later run removes it should we be killed.
+  const folder = mkdtempSync(path.join(tmpdir(), HOME_PREFIX));
+  const location = path.join(folder, 'server.json');
   try {
     server.announce(location);
     return await runTests(location);
   } finally {
-    rmSync(location, { force: true });
+    rmSync(folder, { recursive: true, force: true });
     await server.stop();
   }
 }

@@ -44,7 +44,8 @@ interface Written {
   readonly template: string;
 }
 
-const HOME_PREFIX = 'strongroom-test-';
+/** Of temporary folders of test runs; {@link sweep} knows them by it. */
+export const HOME_PREFIX = 'strongroom-test-';
 
 /** Our own server on a fresh temporary home. `binaries`: another PostgreSQL than the embedded one. */
 export async function startServer(binaries?: string): Promise<TestServer> {
