@@ -135,14 +135,19 @@ function gate(line: string): string {
  */
 function withSafeChildren(log: Log): Log {
   const child = log.child;
+  // Uncounted: the record has a count of its own, and a name stands once in it.
+  const bound = (bindings: object): Record<string, unknown> => {
+    const { dropped: _, ...fields } = safeRecord(bindings);
+    return fields;
+  };
   const setBindings = log.setBindings;
   const safe = {
     child(this: Log, bindings: object, options?: { level?: string }) {
       const level = options?.level === undefined ? {} : { level: options.level };
-      return child.call(this, safeRecord(bindings), level);
+      return child.call(this, bound(bindings), level);
     },
     setBindings(this: Log, bindings: object) {
-      setBindings.call(this, safeRecord(bindings) as never);
+      setBindings.call(this, bound(bindings) as never);
     },
   };
   // Children inherit from the logger that made them.

@@ -76,6 +76,14 @@ test('listed fields stay, others are dropped and counted', () => {
   for (const field of ['body', 'headers', 'query', 'user']) assert.ok(!(field in record), field);
 });
 
+test('what a child carries stands in each of its records, once', () => {
+  const out = written();
+  out.log.child({ request_id: 'r', body: 'x' }).info({ body: 'y' }, 'z');
+  assert.deepEqual([only(out).request_id, only(out).dropped], ['r', 1]);
+  assert.equal(out.text().match(/"dropped"/g)?.length, 1);
+  assert.ok(!('body' in only(out)));
+});
+
 test('a listed field that holds more than a scalar is dropped', () => {
   const out = written();
   out.log.info({ reason: { deep: 1 }, count: [1], code: () => 1 } as object, 'x');
