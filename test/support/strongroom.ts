@@ -15,6 +15,7 @@ import { type Config, DEV_CLIENT_ID, DEV_FILES, devConfig } from '../../src/conf
 import { createKekFile } from '../../src/envelope/kms-file.ts';
 import { ROLES, type Role, type Strongroom, startStrongroom } from '../../src/main.ts';
 import { createLog } from '../../src/redaction/logger.ts';
+import type { ConnectionOptions } from '../../src/store/connection.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
 
 /**
@@ -67,6 +68,8 @@ export interface KitOptions {
   readonly roles?: readonly Role[];
   /** Origin to call in place of the simulator. */
   readonly upstream?: string;
+  /** Another way to the database for a role: a wire that the test can cut, for one. */
+  readonly connection?: (role: Role, direct: ConnectionOptions) => ConnectionOptions;
 }
 
 export async function strongroom(t: Pick<TestContext, 'after'>, options: KitOptions = {}): Promise<Kit> {
@@ -93,7 +96,7 @@ export async function strongroom(t: Pick<TestContext, 'after'>, options: KitOpti
     running = await startStrongroom({
       config,
       roles: options.roles ?? ROLES,
-      connection: (role) => database.connection(role),
+      connection: (role) => options.connection?.(role, database.connection(role)) ?? database.connection(role),
       log: createLog({ write: (line: string) => void log.push(line) }),
     });
   };
