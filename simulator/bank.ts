@@ -94,7 +94,8 @@ function customAccounts(mint: Mint, password: string): Account[] {
       current: balance,
       available: balance,
       limit: typeof meta.limit === 'number' ? meta.limit : null,
-      verificationStatus: null,
+      // Ours, not Plaid's: `pending_automatic_verification` makes /auth/get answer PRODUCT_NOT_READY.
+      verificationStatus: typeof entry.verification_status === 'string' ? entry.verification_status : null,
     };
   });
 }

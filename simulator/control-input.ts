@@ -56,6 +56,7 @@ export function parseFault(input: Readonly<Record<string, unknown>>): FaultReque
     error_code: 'string',
     body: 'any',
     headers: 'object',
+    gzip: 'boolean',
     repeat: 'number',
     chunk_bytes: 'number',
     point: 'string',

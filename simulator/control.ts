@@ -47,7 +47,7 @@ async function answer(parts: ControlParts, request: IncomingMessage, response: S
   const url = new URL(request.url ?? '/', 'http://control');
   const path = url.pathname.split('/').filter((part) => part !== '');
   const pattern = `${request.method} /${path.map((part, index) => (index === 1 && NAMED.has(path[0] as string) ? '*' : part)).join('/')}`;
-  const route = ROUTES[pattern];
+  const route = CONTROL_ROUTES[pattern];
   if (route === undefined) throw new ControlError(404, 'NOT_FOUND', `there is no ${request.method} ${url.pathname}`);
   const result = await route(parts, await readInput(request), path, url.searchParams);
   if (request.method !== 'GET') await parts.saved();
@@ -237,7 +237,8 @@ const repairItem: Route = (parts, _input, path) => {
   return { item_id: item.id };
 };
 
-const ROUTES: Readonly<Record<string, Route>> = {
+/** By method and path; `*` is a name. docs/simulator.md lists them, and a test compares. */
+export const CONTROL_ROUTES: Readonly<Record<string, Route>> = {
   'GET /health': () => ({ ok: true }),
   'GET /truth': truth,
   'GET /state': state,

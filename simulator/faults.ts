@@ -30,6 +30,8 @@ export interface FaultRequest {
   /** status, body: sent instead of the true answer. A string goes out as it is, with placeholders filled in. */
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Compresses the planted body, whatever the caller accepts. */
+  readonly gzip?: boolean;
   /** Sends the body so many times over, for endless answers. */
   readonly repeat?: number;
   /** Sends the body in pieces of so many bytes. */
@@ -119,18 +121,27 @@ export class Faults {
   }
 }
 
+/** What placeholders can name. `item` maps an item's id to its live access token. */
+export interface PlaceholderSources {
+  readonly request: unknown;
+  readonly answer: unknown;
+  readonly item: Readonly<Record<string, unknown>>;
+}
+
 /**
- * Fills `{{request.access_token}}` or `{{answer.item_id}}` in a planted body or
- * header, so that a test can have a secret echoed that it does not know itself.
- * `|base64`, `|hex`, `|unicode` (JSON escapes) and `|reverse` disguise it.
+ * Fills `{{request.access_token}}`, `{{answer.item_id}}`, `{{item.ITEM_ID}}` or a
+ * whole `{{answer}}` in a planted body or header, so that a test can have a
+ * secret echoed that it does not know itself. `|base64`, `|hex`, `|unicode`
+ * (JSON escapes) and `|reverse` disguise it.
  */
-export function fillPlaceholders(text: string, sources: Readonly<Record<'request' | 'answer', unknown>>): string {
+export function fillPlaceholders(text: string, sources: PlaceholderSources): string {
   return text.replace(
-    /\{\{(request|answer)\.([\w.]+)((?:\|\w+)*)\}\}/g,
-    (_, source: 'request' | 'answer', path: string, filters: string) => {
+    /\{\{(request|answer|item)((?:\.\w+)*)((?:\|\w+)*)\}\}/g,
+    (_, source: keyof PlaceholderSources, path: string, filters: string) => {
       let value: unknown = sources[source];
-      for (const part of path.split('.'))
+      for (const part of path.split('.').slice(1)) {
         value = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[part] : undefined;
+      }
       return filters.split('|').reduce(disguise, typeof value === 'string' ? value : JSON.stringify(value ?? null));
     },
   );

@@ -7,6 +7,7 @@
  * connection.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { gzipSync } from 'node:zlib';
 import { type Answer, Call, type Json, Reply } from './call.ts';
 import { authenticate } from './credentials.ts';
 import { errorBody, isPlaidCode, type PlaidCode, PlaidFailure } from './errors.ts';
@@ -173,12 +174,21 @@ function render(answer: Answer, requestId: string): Rendered {
 }
 
 function plantedAnswer(parts: PlaidParts, fault: Fault, request: unknown, answer: unknown): Rendered {
-  const sources = { request, answer };
+  const { items } = parts.world.state;
+  // Looked up only when a placeholder names the item.
+  const item = new Proxy({}, { get: (_, id) => items.get(id as string)?.accessToken ?? null });
+  const sources = { request, answer, item };
   const headers: Record<string, string> = { 'Content-Type': 'application/json' };
   for (const [name, value] of Object.entries(fault.headers ?? {})) headers[name] = fillPlaceholders(value, sources);
   if (fault.body !== undefined) {
     const text = fillPlaceholders(typeof fault.body === 'string' ? fault.body : JSON.stringify(fault.body), sources);
-    return { status: fault.status ?? 200, headers, body: Buffer.from(text), json: null };
+    if (fault.gzip === true) headers['Content-Encoding'] = 'gzip';
+    return {
+      status: fault.status ?? 200,
+      headers,
+      body: fault.gzip === true ? gzipSync(text) : Buffer.from(text),
+      json: null,
+    };
   }
   const failure = new PlaidFailure(codeOf(fault));
   const json = errorBody(failure, parts.requestIds.requestId());

@@ -240,6 +240,9 @@ export class World {
   }
 
   #expireLogin(item: Item): void {
+    if (item.consentEndsAt !== null && item.consentEndsAt <= this.now() && item.error === null) {
+      this.breakLogin(item, 'ITEM_LOGIN_REQUIRED', 'OAUTH_CONSENT_EXPIRED');
+    }
     if (item.loginEndsAt === null || item.loginEndsAt > this.now()) return;
     item.loginEndsAt = null;
     if (item.error === null) this.breakLogin(item);

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { type Simulator, type SimulatorOptions, startSimulator } from '../../simulator/start.ts';
 import { StrongroomError } from '../base/errors.ts';
@@ -56,7 +56,11 @@ export async function runSimulator(
     return 'failed';
   }
   const tokenFile = values['control-token-file'];
-  if (tokenFile !== undefined) await writeFile(tokenFile, `${simulator.controlToken}\n`, { mode: 0o600 });
+  if (tokenFile !== undefined) {
+    // Made anew: an older file would keep its mode.
+    await rm(tokenFile, { force: true });
+    await writeFile(tokenFile, `${simulator.controlToken}\n`, { mode: 0o600, flag: 'wx' });
+  }
   stdout.write(
     values.json ? `${JSON.stringify(summaryOf(simulator, tokenFile))}\n` : describe(simulator, options, tokenFile),
   );

@@ -162,6 +162,29 @@ test('body: any answer for any path, with what the caller sent echoed in disguis
   );
 });
 
+test('body: the true answer compressed unasked, and the token of another item in its place', async (t) => {
+  const { simulator, plaid } = await start(t);
+  const one = await link(plaid);
+  const two = await link(plaid);
+  await plant(simulator, { kind: 'body', point: 'after_commit', body: '{{answer}}', gzip: true });
+  const answer = await fetch(simulator.url + ROTATE, {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/json',
+      'accept-encoding': 'identity',
+      'plaid-client-id': simulator.clientId,
+      'plaid-secret': simulator.secret,
+    },
+    body: JSON.stringify({ access_token: one.accessToken }),
+  });
+  assert.equal(answer.headers.get('content-encoding'), 'gzip');
+  const { new_access_token: fresh } = (await answer.json()) as { new_access_token: string };
+  await plaid.itemGet({ access_token: fresh });
+  await plant(simulator, { kind: 'body', point: 'after_commit', body: { new_access_token: `{{item.${two.itemId}}}` } });
+  const { data } = await plaid.itemAccessTokenInvalidate({ access_token: fresh });
+  assert.equal((await plaid.itemGet({ access_token: data.new_access_token })).data.item.item_id, two.itemId);
+});
+
 test('body: an answer larger than anybody wants, and one in small pieces', async (t) => {
   const { simulator } = await start(t);
   await simulator.control('POST', '/faults', {

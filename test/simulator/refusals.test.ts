@@ -165,6 +165,42 @@ test('an account, an institution, a product that does not fit', async (t) => {
   await refused(plaid.liabilitiesGet({ access_token: british }), 'ADDITIONAL_CONSENT_REQUIRED');
 });
 
+test('numbers of an account that is still being verified are not ready', async (t) => {
+  const { plaid } = await start(t);
+  const account = { type: 'depository', subtype: 'checking', verification_status: 'pending_automatic_verification' };
+  const made = await plaid.sandboxPublicTokenCreate({
+    institution_id: 'ins_109508',
+    initial_products: [Products.Auth],
+    options: { override_username: 'user_custom', override_password: JSON.stringify({ override_accounts: [account] }) },
+  });
+  const { access_token } = (await plaid.itemPublicTokenExchange({ public_token: made.data.public_token })).data;
+  await refused(plaid.authGet({ access_token }), 'PRODUCT_NOT_READY');
+  const account_id = (await plaid.accountsGet({ access_token })).data.accounts[0]?.account_id as string;
+  await plaid.sandboxItemSetVerificationStatus({
+    access_token,
+    account_id,
+    verification_status: 'automatically_verified' as never,
+  });
+  assert.equal((await plaid.authGet({ access_token })).data.numbers.ach.length, 1);
+});
+
+test('a British consent ends after 180 days and update mode renews it', async (t) => {
+  const { simulator, plaid } = await start(t, { settings: { loginDays: 0 } });
+  const { data } = await plaid.sandboxPublicTokenCreate({
+    institution_id: 'ins_116834',
+    initial_products: [Products.Auth],
+  });
+  const { access_token, item_id } = (await plaid.itemPublicTokenExchange({ public_token: data.public_token })).data;
+  await simulator.control('POST', '/clock', { advance_ms: 180 * 86_400_000 });
+  const { item } = (await plaid.itemGet({ access_token })).data;
+  assert.deepEqual(
+    [item.error?.error_code, item.error?.error_code_reason],
+    ['ITEM_LOGIN_REQUIRED', 'OAUTH_CONSENT_EXPIRED'],
+  );
+  await simulator.control('POST', `/items/${item_id}/complete-update-mode`);
+  await plaid.accountsGet({ access_token });
+});
+
 test('an item in error refuses data with its error, and says so under causes in a report', async (t) => {
   const { simulator, plaid } = await start(t);
   const { accessToken: access_token, itemId } = await link(plaid, [Products.Assets]);
