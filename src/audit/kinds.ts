@@ -201,8 +201,8 @@ export const KINDS = {
   // Keys and secrets
   'key.created': { says: 'A data key was made.', fields: { data_key: 'uuid', purpose: 'word', kek: 'text?' } },
   'key.unwrapped': {
-    says: 'A data key was unwrapped by the key service for this process.',
-    fields: { data_key: 'uuid', purpose: 'word?', kek: 'text?' },
+    says: 'The key service was asked to unwrap a data key for this process; with a code, it was refused or failed.',
+    fields: { data_key: 'uuid', purpose: 'word?', kek: 'text?', code: 'code?' },
   },
   'secret.fetched': {
     says: 'A secret was read from its manager. Names the setting, never the value.',

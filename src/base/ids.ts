@@ -38,7 +38,7 @@ export function base32(bytes: Uint8Array): string {
   return bits > 0 ? text + BASE32[(value << (5 - bits)) & 31] : text;
 }
 
-/** Null when a character is foreign. Left-over bits that make no whole byte must be zero. */
+/** Null when a character is foreign, and for every text that {@link base32} does not write. */
 export function fromBase32(text: string): Buffer | null {
   const bytes = Buffer.alloc((text.length * 5) >> 3);
   let bits = 0;
@@ -55,7 +55,7 @@ export function fromBase32(text: string): Buffer | null {
       value &= (1 << bits) - 1;
     }
   }
-  return value === 0 ? bytes : null;
+  return value === 0 && bits < 5 ? bytes : null;
 }
 
 /** Random part of a handle, in bytes (128 bits). */

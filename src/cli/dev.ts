@@ -170,5 +170,6 @@ async function makeSecrets(home: string): Promise<void> {
   once(DEV_FILES.signingKey, () =>
     generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
   );
-  if (!existsSync(join(home, DEV_FILES.kek))) await createKekFile(join(home, DEV_FILES.kek));
+  // Only for a home without data: a key that is lost must be missed, not replaced.
+  if (!existsSync(join(home, 'postgres'))) await createKekFile(join(home, DEV_FILES.kek));
 }

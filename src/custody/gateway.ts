@@ -236,6 +236,7 @@ export class Gateway {
       facts = {
         path: endpoint.path,
         class: endpoint.class,
+        effect: endpoint.effect,
         listsAll: endpoint.reach === 'client',
         releases: [...new Set(releases.map((token) => token.kind as ReleasedKind))],
       };

@@ -1,11 +1,12 @@
-import { recordsByHandle, type StoredRecord, type Subject, subjectsByMac } from '../store/records.ts';
+import { lookUp, type Wanted } from '../store/lookup.ts';
+import { type StoredRecord, subjectsByMac } from '../store/records.ts';
 import type { Sql } from '../store/sql.ts';
 
 /**
  * Reads what a request needs from the database, fresh at every request, so that a
  * freeze or a revoked key takes effect at once on every replica. Requests that
- * wait at the same moment share one round trip; a request that is alone does not
- * wait for company.
+ * become ready in the same turn of the event loop, or while a read is under way,
+ * share one round trip.
  */
 
 /** What one request wants to know. Hashes and HMACs only. */
@@ -30,32 +31,41 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
-/** Round trips that may be under way at once. One more lets the next group leave while the last one is on its way back. */
+/** Round trips that may be under way at once: one on its way there while another is on its way back. */
 const IN_FLIGHT = 2;
-/** Bound of one round trip, so that one statement never carries an unbounded array. */
+/** Requests of one round trip, at most. */
 const GROUP = 256;
 
 export class Lookup {
   readonly #sql: Sql;
-  readonly #versionsOf: (sql: Sql, ids: string[]) => Promise<Map<string, number>>;
   #waiting: Waiting[] = [];
   #inFlight = 0;
+  #planned = false;
 
-  constructor(sql: Sql, versionsOf: (sql: Sql, ids: string[]) => Promise<Map<string, number>>) {
+  /** @param sql - A pipelined connection of the gateway's role. */
+  constructor(sql: Sql) {
     this.#sql = sql;
-    this.#versionsOf = versionsOf;
   }
 
   find(question: Question): Promise<Findings> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ question, resolve, reject });
-      if (this.#inFlight < IN_FLIGHT) this.#leave();
+      this.#plan();
+    });
+  }
+
+  /** At the end of this turn of the event loop: whoever else becomes ready in it comes along. */
+  #plan(): void {
+    if (this.#planned || this.#waiting.length === 0 || this.#inFlight >= IN_FLIGHT) return;
+    this.#planned = true;
+    setImmediate(() => {
+      this.#planned = false;
+      this.#leave();
     });
   }
 
   #leave(): void {
     const group = this.#waiting.splice(0, GROUP);
-    if (group.length === 0) return;
     this.#inFlight++;
     this.#ask(group)
       .catch((error: unknown) => {
@@ -63,36 +73,38 @@ export class Lookup {
       })
       .finally(() => {
         this.#inFlight--;
-        this.#leave();
+        this.#plan();
       });
   }
 
   async #ask(group: Waiting[]): Promise<void> {
-    const applications = new Set<string>();
-    const handles = new Map<string, Buffer>();
+    const wanted: Wanted[] = [];
     const subjects = new Map<string, Buffer>();
     for (const { question } of group) {
-      applications.add(question.applicationId);
-      for (const hash of question.handleHashes) handles.set(hash.toString('latin1'), hash);
-      for (const mac of question.subjectMacs) subjects.set(mac.toString('latin1'), mac);
+      const { applicationId, handleHashes, subjectMacs } = question;
+      if (handleHashes.length === 0) wanted.push({ applicationId, handleHash: null });
+      for (const handleHash of handleHashes) wanted.push({ applicationId, handleHash });
+      for (const mac of subjectMacs) subjects.set(mac.toString('latin1'), mac);
     }
 
-    // Pipelined: three statements, one wait.
-    const [versions, records, owners] = await Promise.all([
-      this.#versionsOf(this.#sql, [...applications]),
-      handles.size === 0 ? [] : recordsByHandle(this.#sql, [...handles.values()]),
+    // Pipelined: two statements, one wait.
+    const [looked, owners] = await Promise.all([
+      lookUp(this.#sql, wanted),
       subjects.size === 0 ? [] : subjectsByMac(this.#sql, [...subjects.values()]),
     ]);
-    const byHandle = new Map<string, StoredRecord>(
-      records.map((record) => [record.handleHash.toString('latin1'), record]),
-    );
-    const byMac = new Map<string, Subject>(owners.map((subject) => [subject.subjectMac.toString('latin1'), subject]));
+    const found = new Array<(typeof looked)[number] | undefined>(wanted.length);
+    for (const one of looked) found[one.at - 1] = one;
+    const byMac = new Map(owners.map((subject) => [subject.subjectMac.toString('latin1'), subject.applicationId]));
 
+    let at = 0;
     for (const { question, resolve } of group) {
+      const count = question.handleHashes.length;
+      const mine = found.slice(at, at + Math.max(1, count));
+      at += mine.length;
       resolve({
-        applicationVersion: versions.get(question.applicationId) ?? null,
-        records: question.handleHashes.map((hash) => byHandle.get(hash.toString('latin1')) ?? null),
-        owners: question.subjectMacs.map((mac) => byMac.get(mac.toString('latin1'))?.applicationId ?? null),
+        applicationVersion: mine[0]?.applicationVersion ?? null,
+        records: mine.slice(0, count).map((one) => one?.record ?? null),
+        owners: question.subjectMacs.map((mac) => byMac.get(mac.toString('latin1')) ?? null),
       });
     }
   }

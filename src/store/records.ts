@@ -46,14 +46,6 @@ const COLUMNS = `record_id as "recordId", handle_hash as "handleHash", kind, app
        plaid_client_id as "plaidClientId", item_id as "itemId", version, state, health,
        health_code as "healthCode", sealed`;
 
-/** Finds many at once, in no order: the gateway asks for all waiting requests in one round trip. */
-export async function recordsByHandle(sql: Sql, handleHashes: readonly Buffer[]): Promise<StoredRecord[]> {
-  const { rows } = await sql.query<StoredRecord>(`select ${COLUMNS} from secrets where handle_hash = any($1)`, [
-    handleHashes,
-  ]);
-  return rows;
-}
-
 export async function recordById(sql: Sql, recordId: RecordId): Promise<StoredRecord | null> {
   const { rows } = await sql.query<StoredRecord>(`select ${COLUMNS} from secrets where record_id = $1`, [recordId]);
   return rows[0] ?? null;

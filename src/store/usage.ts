@@ -87,6 +87,8 @@ export class UsageReservations {
   async #run(): Promise<void> {
     this.#busy = true;
     while (this.#waiting.length > 0) {
+      // One turn of the event loop: whoever else becomes ready in it joins this group.
+      await new Promise((resolve) => setImmediate(resolve));
       const group = this.#waiting.splice(0, this.#group);
       try {
         const exceeded = await this.#send(group.map(({ request }) => request));

@@ -1,0 +1,99 @@
+import { createPrivateKey } from 'node:crypto';
+import type { AddressInfo } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { createSigner, logOrigin } from './audit/checkpoint.ts';
+import type { AuditWriter } from './audit/writer.ts';
+import { StrongroomError } from './base/errors.ts';
+import type { Config } from './config.ts';
+import { Keyring } from './envelope/keyring.ts';
+import type { Kms } from './envelope/kms.ts';
+import { fingerprint } from './envelope/macs.ts';
+import type { Log } from './redaction/logger.ts';
+import { readSecret } from './secrets/read.ts';
+import type { Stamp } from './store/deployment.ts';
+import { dataKeyRows } from './store/keys.ts';
+import type { Database } from './store/sql.ts';
+
+/** What the roles share: their database login, their writer in the audit log, keys and the stamp. */
+
+/** What a process can be; any of them together. */
+export type Role = 'gateway' | 'admin' | 'worker';
+export const ROLES: readonly Role[] = ['gateway', 'admin', 'worker'];
+
+/** What every role has: its own database login and its own writer in the audit log. */
+export interface Common {
+  readonly config: Config;
+  readonly log: Log;
+  readonly role: Role;
+  readonly database: Database;
+  readonly audit: AuditWriter;
+  readonly kms: Kms;
+}
+
+export interface Part {
+  readonly url?: string;
+  stop(): Promise<void>;
+}
+
+export async function signerOf(config: Config) {
+  const pem = await readSecret(config.audit.signingKey);
+  return createSigner(logOrigin(config.deployment.id), createPrivateKey(pem.reveal()));
+}
+
+export function keyringOf({ config, database, audit, kms }: Common): Keyring {
+  return new Keyring({
+    kms,
+    rows: dataKeyRows(database.sql),
+    deploymentId: config.deployment.id,
+    environment: config.deployment.environment,
+    cacheSeconds: config.kms.cache.seconds,
+    cacheUses: config.kms.cache.uses,
+    onUnwrap: async ({ dataKey, purpose, kek, code }) => {
+      await audit.append('key.unwrapped', { data_key: dataKey, purpose, kek, code });
+    },
+  });
+}
+
+/** What this configuration would stamp a database with. */
+export async function stampOf(config: Config, kms: Kms, keyring: Keyring): Promise<Stamp> {
+  const { key } = await keyring.current('fingerprint');
+  const plaidClients = await Promise.all(
+    config.plaid.clients.map(async ({ clientId, secret }) => ({
+      clientId,
+      secretFingerprint: fingerprint(key, await readSecret(secret)),
+    })),
+  );
+  return {
+    deploymentId: config.deployment.id,
+    environment: config.deployment.environment,
+    plaidEnvironment: config.plaid.environment,
+    kekId: kms.keyId,
+    plaidClients,
+  };
+}
+
+export async function listen(
+  app: FastifyInstance,
+  where: { host: string; port: number } | { path: string },
+  scheme: 'http' | 'https',
+): Promise<string> {
+  try {
+    await app.listen(where);
+  } catch (error) {
+    const place = 'path' in where ? where.path : `${where.host}:${where.port}`;
+    const reason = (error as NodeJS.ErrnoException).code ?? 'unknown';
+    throw new StrongroomError('LISTEN_FAILED', { detail: `${place}: ${reason}.`, reason }, error);
+  }
+  if ('path' in where) return `unix:${where.path}`;
+  const { port } = app.server.address() as AddressInfo;
+  return `${scheme}://${where.host.includes(':') ? `[${where.host}]` : where.host}:${port}`;
+}
+
+export async function within(ms: number, work: PromiseLike<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work, timeout]);
+  clearTimeout(timer);
+}
