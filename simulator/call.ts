@@ -126,7 +126,7 @@ export class Call {
     return item;
   }
 
-  /** Item state, then product: the order of plaid.md section 9. */
+  /** Item state, then product: the order that docs/simulator.md states. */
   ready(item: Item, product: string | null): void {
     if (item.error !== null) throw storedFailure(item.error);
     if (product === null) return;

@@ -1,5 +1,5 @@
 /**
- * Sends webhooks the way Plaid is known to (plaid.md section 4): 10 s for an
+ * Sends webhooks the way Plaid documents it: 10 s for an
  * answer, only 200 counts, retries after 30 s and then four times as long each,
  * for 24 hours; none for a receiver that refuses nearly everything.
  *

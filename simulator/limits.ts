@@ -1,5 +1,5 @@
 /**
- * Plaid's published rate limits (plaid.md section 6): per minute, for one item
+ * Plaid's published rate limits (plaid.com/docs/errors/rate-limit-exceeded): per minute, for one item
  * and for one client. Off unless switched on, since tests would trip over them.
  */
 import { type PlaidCode, PlaidFailure } from './errors.ts';

@@ -11,7 +11,7 @@ import { isoTime, type World } from './world.ts';
 
 const MINUTE = 60_000; // ms
 const HOUR = 60 * MINUTE;
-/** Update mode: 30 minutes, else 4 hours (plaid.md section 3). */
+/** Update mode: 30 minutes, else 4 hours, as documented for link tokens. */
 const LIFE = { fresh: 4 * HOUR, update: 30 * MINUTE };
 
 /** Lists are null in SDKs whose user did not set them. */

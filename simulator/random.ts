@@ -64,7 +64,7 @@ function spell(bytes: Uint8Array, alphabet: string): string {
   return text;
 }
 
-/** The shapes of Plaid's names (plaid.md section 2 lists where each was seen). */
+/** The shapes of Plaid's names, as its documentation, its SDKs and public samples show them. */
 export class Mint {
   readonly stream: ByteStream;
 

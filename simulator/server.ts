@@ -111,7 +111,7 @@ function carryOut(
   }
 }
 
-/** The order of checks is an assumption (plaid.md section 9 says so too). */
+/** The order of checks is an assumption; docs/simulator.md says so. */
 function run(parts: PlaidParts, path: string, request: IncomingMessage, body: unknown, record: CallRecord): Answer {
   const { world, limits } = parts;
   if (request.method !== 'POST') throw notFound(path);

@@ -1,4 +1,4 @@
-/** Webhook signing: ES256 keys with rotation, and the JWT of plaid.md section 4. */
+/** Webhook signing: ES256 keys with rotation, and the JWT of Plaid-Verification. */
 import { createECDH, createHash, createPrivateKey, type KeyObject, sign } from 'node:crypto';
 import type { Mint } from './random.ts';
 import type { WebhookKey } from './state.ts';

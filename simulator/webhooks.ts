@@ -60,7 +60,7 @@ const listEvents: Endpoint = (call) => {
   };
 };
 
-/** The extra fields that a webhook of the code carries (plaid.md section 5). */
+/** The extra fields that a webhook of the code carries, as documented for it. */
 export function webhookFields(item: Item, type: string, code: string, now: number): Json {
   switch (`${type}/${code}`) {
     case 'ITEM/ERROR':

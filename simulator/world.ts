@@ -107,7 +107,7 @@ export class World {
     return client;
   }
 
-  /** Mints a token of the kind, in the shape of plaid.md section 2, and remembers what it stands for. */
+  /** Mints a token of the kind, in Plaid's shape, and remembers what it stands for. */
   grant<G extends Grant>(grant: G): string {
     const token = this.#spell(grant.kind);
     this.state.grants.set(token, grant);

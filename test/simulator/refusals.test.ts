@@ -275,6 +275,23 @@ test('user tokens are shown once, and not at all to those who ask for the new us
   assert.deepEqual([again.status, again.data.user_id], [200, fresh.data.user_id]);
 });
 
+test('a user reaches only items of its own, also without their access token', async (t) => {
+  const { plaid } = await start(t);
+  const [one, two] = [
+    (await plaid.userCreate({ client_user_id: '1' })).data,
+    (await plaid.userCreate({ client_user_id: '2' })).data,
+  ];
+  const { itemId, accessToken } = await link(plaid, [Products.Auth], undefined, one.user_token);
+  const items = async (user_id: string): Promise<string[]> =>
+    (await plaid.userItemsGet({ user_id })).data.items.map((item) => item.item_id);
+  assert.deepEqual([await items(one.user_id), await items(two.user_id)], [[itemId], []]);
+  await refused(plaid.userItemsRemove({ user_id: two.user_id, item_ids: [itemId] }), 'ITEM_NOT_FOUND');
+  await refused(plaid.sandboxUserResetLogin({ user_id: two.user_id, item_ids: [itemId] }), 'ITEM_NOT_FOUND');
+  await plaid.accountsGet({ access_token: accessToken });
+  await plaid.userItemsRemove({ user_token: one.user_token as string, item_ids: [itemId] });
+  await refused(plaid.itemGet({ access_token: accessToken }), 'ITEM_NOT_FOUND');
+});
+
 test('rate limits are off by default and Plaid-shaped when on', async (t) => {
   const { simulator, plaid } = await start(t, { settings: { rateLimits: true } });
   const { accessToken: access_token } = await link(plaid);

@@ -48,7 +48,7 @@ async function receiver(t: TestContext): Promise<{
   };
 }
 
-/** A verifier of our own, from plaid.md section 4 alone: shares no code with the product. */
+/** A verifier of our own, from Plaid's documentation alone: shares no code with the product. */
 async function verified(plaid: PlaidApi, { body, jwt }: Received, now: number): Promise<'ok' | string> {
   if (jwt === undefined) return 'unsigned';
   const [header, claims, signature] = jwt.split('.') as [string, string, string];
