@@ -4,6 +4,7 @@ import { admit } from '../access/admission.ts';
 import { type AccessCall, type Decision, decide, type EndpointFacts } from '../access/decide.ts';
 import type { ReleasedKind } from '../access/policy.ts';
 import type { TokenBuckets } from '../access/rate.ts';
+import { UNKNOWN_SOURCE } from '../access/source.ts';
 import type { AuditWriter } from '../audit/writer.ts';
 import type { Clock } from '../base/clock.ts';
 import { codeOf, type ErrorCode, StrongroomError } from '../base/errors.ts';
@@ -11,6 +12,7 @@ import { type ApplicationId, looksLikeHandle, type PlaidEnvironment, parseHandle
 import { Secret } from '../base/secret.ts';
 import { type Endpoint, type EndpointTable, findEndpoint, type RequestSlot } from '../plaid/endpoints.ts';
 import { type RequestReading, readRequest } from '../plaid/request.ts';
+import { findToken } from '../plaid/token-shapes.ts';
 import type { CustodyState, StoredRecord } from '../store/records.ts';
 import type { Sql } from '../store/statement.ts';
 import type { UsageReservations } from '../store/usage.ts';
@@ -89,7 +91,7 @@ export class Gateway {
     if (credentials === null) throw new StrongroomError('CREDENTIALS_REFUSED');
 
     const refuse = (code: ErrorCode, reason: string): Promise<never> =>
-      this.#refuse(application, endpoint?.path ?? null, request.source, code, reason);
+      this.#refuse(application, endpoint?.path ?? null, request, code, reason);
 
     if (!this.#parts.rates.take(application.id, application.policy.policy.rate)) {
       // Not recorded one by one: an application must not be able to fill the log by calling fast.
@@ -112,7 +114,9 @@ export class Gateway {
       request.source,
     );
     for (const deadline = started + this.#parts.settleMs; ; found = await this.#parts.lookup.find(question)) {
-      if (!found.records.some(isBusy) || this.#parts.clock.monotonic() > deadline) break;
+      // Only for what the caller may use: a wait would tell that somebody else's handle exists.
+      const busy = found.records.some((record) => isBusy(record) && mayUse(record, application));
+      if (!busy || this.#parts.clock.monotonic() > deadline) break;
       await sleep(SETTLE_PAUSE_MS);
     }
 
@@ -127,7 +131,7 @@ export class Gateway {
       subjectOwners: found.owners
         .filter((owner, at) => owner !== null || named.mustBeOwned[at])
         .map((owner) => owner as ApplicationId | null),
-      subjectMissing: endpoint.reach === 'own' && named.hashes.length === 0 && named.macs.length === 0,
+      subjectMissing: endpoint.reach === 'own' && !named.something,
       frozen: application.frozen,
     };
     const items = body.spots.filter((spot) => spot.slot.subject?.kind === 'item' && typeof spot.value === 'string');
@@ -168,6 +172,7 @@ export class Gateway {
       hashes: [] as Buffer[],
       macs: [] as Buffer[],
       mustBeOwned: [] as boolean[],
+      something: false,
     };
     const [stray] = body.strays;
     if (stray?.what === 'handle') return { ok: false, code: 'HANDLE_MALFORMED', reason: 'handle_elsewhere' };
@@ -175,10 +180,10 @@ export class Gateway {
     // A field that means a token or a subject elsewhere: Plaid may honour what its types do not show.
     if (body.unexpected.length > 0) return { ok: false, code: 'SUBJECT_FOREIGN', reason: 'unexpected_field' };
     for (const spot of body.spots) {
-      const { token, subject: field } = spot.slot;
+      const { token, subject: field, claim } = spot.slot;
       if (spot.value === null) continue; // `null` means "none" at Plaid, and passes
       if (spot.value === undefined) {
-        if (token === null && field === null) continue;
+        if (token === null && field === null && claim === null) continue;
         // A number, a list or an object where one string belongs: whatever Plaid would make of it.
         const code = token?.disposition === 'vaulted' ? 'HANDLE_MALFORMED' : 'SUBJECT_FOREIGN';
         return { ok: false, code, reason: 'not_a_string' };
@@ -189,21 +194,30 @@ export class Gateway {
         named.slots.push({ start: spot.start, end: spot.end });
         named.kinds.push(token.kinds);
         named.hashes.push(handleHash(handle.id));
+        named.something = true;
         continue;
       }
       const kind = subjectKind(spot.slot);
       if (kind === null) continue;
       if (looksLikeHandle(spot.value)) return { ok: false, code: 'HANDLE_KIND_WRONG', reason: 'handle_for_other_kind' };
       named.macs.push(await vault.mac('subject', application.plaidClientId, kind, spot.value));
+      // A name that the caller chooses itself is free until somebody has it: Plaid may answer with what it has
+      // under that name, and it would be another application's.
+      const chosen = token === null && field === null;
       // A browser makes public tokens, so one that nobody is known to own may be exchanged by whoever brings it.
-      named.mustBeOwned.push(kind !== 'public');
+      named.mustBeOwned.push(!chosen && kind !== 'public');
+      if (!chosen) named.something = true;
     }
     if (named.hashes.length > MOST_RECORDS) return { ok: false, code: 'BODY_TOO_LARGE', reason: 'too_many_handles' };
     return named;
   }
 
   #handle(value: string): { ok: true; id: Buffer } | Refusal {
-    if (!looksLikeHandle(value)) return { ok: false, code: 'RAW_TOKEN_REFUSED', reason: 'raw_token' };
+    if (!looksLikeHandle(value)) {
+      // An empty or misplaced text is a mistake. Only a token is an exposure, and raises the alarm.
+      if (findToken(value) === null) return { ok: false, code: 'HANDLE_MALFORMED', reason: 'handle_malformed' };
+      return { ok: false, code: 'RAW_TOKEN_REFUSED', reason: 'raw_token' };
+    }
     const handle = parseHandle(value);
     if (!handle.ok) return { ok: false, code: 'HANDLE_MALFORMED', reason: 'handle_malformed' };
     if (handle.environment !== this.#parts.plaidEnvironment || handle.tag !== this.#parts.vault.tag) {
@@ -216,15 +230,16 @@ export class Gateway {
   async #refuse(
     application: Application,
     endpoint: string | null,
-    source: string,
+    { source, requestId }: GatewayRequest,
     code: ErrorCode,
     reason: string,
   ): Promise<never> {
-    const fields = { application: application.id, endpoint: endpoint ?? 'unlisted', source };
+    const from = source === UNKNOWN_SOURCE ? null : source; // gone already
+    const fields = { application: application.id, endpoint: endpoint ?? 'unlisted', source: from };
     if (code === 'RAW_TOKEN_REFUSED') {
       await this.#parts.audit.append('raw_token.refused', fields);
     } else {
-      await this.#parts.audit.append('access.denied', { ...fields, records: null, code, reason });
+      await this.#parts.audit.append('access.denied', { ...fields, records: null, code, reason, request: requestId });
     }
     throw new StrongroomError(code, { application: application.id });
   }
@@ -259,6 +274,8 @@ type Named =
       readonly macs: readonly Buffer[];
       /** Whether a subject that nobody owns is refused, in the order of `macs`. */
       readonly mustBeOwned: readonly boolean[];
+      /** Whether it names anything beside what the caller chose itself. */
+      readonly something: boolean;
     };
 
 type Read = { readonly ok: true; readonly body: RequestReading } | { readonly ok: false; readonly error: unknown };
@@ -267,9 +284,10 @@ type Read = { readonly ok: true; readonly body: RequestReading } | { readonly ok
  * What a place of a request names that an application can own: an id, or a token
  * that is not vaulted (a released one is the caller's if it was released to it).
  */
-function subjectKind({ token, subject }: RequestSlot): string | null {
+function subjectKind({ token, subject, claim }: RequestSlot): string | null {
   if (subject !== null) return subject.kind;
-  return token === null || token.kinds[0] === 'exchange_auth' ? null : (token.kinds[0] as string);
+  if (token === null) return claim?.kind ?? null;
+  return token.kinds[0] === 'exchange_auth' ? null : (token.kinds[0] as string);
 }
 
 /** A GET has no body; to the table it is an empty object. */
@@ -304,6 +322,10 @@ function bodyCredentials(read: Read | null): Credentials | null {
 function claimOf(record: StoredRecord | null, application: Application): { id: RecordId; owner: ApplicationId } | null {
   if (record === null || record.plaidClientId !== application.plaidClientId) return null;
   return { id: record.recordId, owner: record.applicationId as ApplicationId };
+}
+
+function mayUse(record: StoredRecord | null, { id, policy }: Application): boolean {
+  return record !== null && (record.applicationId === id || policy.shares.has(record.applicationId));
 }
 
 function isBusy(record: StoredRecord | null): boolean {

@@ -90,7 +90,7 @@ export interface RequestSlot {
   readonly path: string;
   readonly token: TokenIn | null;
   readonly subject: SubjectField | null;
-  /** Owned by the caller once the call succeeded; refused to nobody. */
+  /** Owned by the caller once the call succeeded; free until somebody has it, and then theirs alone. */
   readonly claim: SubjectField | null;
 }
 
