@@ -27,11 +27,20 @@ export interface TestDatabase {
 
 let server: Promise<TestServer> | null = null;
 const open = new Set<TestDatabase>();
+const users: (() => Promise<void>)[] = [];
 
 after(async () => {
+  for (const stop of users.reverse()) await stop();
   for (const database of open) await database.close();
   await (await server)?.stop();
 });
+
+/** For what a whole file shares and a database is under: stopped at the end of its tests, before the databases go. */
+export const forTheFile = {
+  after(stop: () => Promise<void>): void {
+    users.push(stop);
+  },
+};
 
 /** The server itself, for tests that need more than a database. */
 export function testServer(): Promise<TestServer> {

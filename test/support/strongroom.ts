@@ -3,7 +3,6 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import { Configuration, PlaidApi } from 'plaid';
 import { request } from 'undici';
 import { type Simulator, type SimulatorOptions, startSimulator } from '../../simulator/start.ts';
@@ -72,7 +71,7 @@ export interface KitOptions {
   readonly connection?: (role: Role, direct: ConnectionOptions) => ConnectionOptions;
 }
 
-export async function strongroom(t: Pick<TestContext, 'after'>, options: KitOptions = {}): Promise<Kit> {
+export async function strongroom(t: { after(fn: () => Promise<void>): void }, options: KitOptions = {}): Promise<Kit> {
   const home = mkdtempSync(join(tmpdir(), 'strongroom-kit-'));
   mkdirSync(join(home, 'secrets'), { mode: 0o700 });
   const secret = randomBytes(15).toString('hex');
