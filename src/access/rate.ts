@@ -138,10 +138,12 @@ export class Refusals {
       window = { since: this.#clock.monotonic(), failures: 0, untold: carried, perName: new Map() };
       this.#windows.set(key, window);
     }
-    window.failures += 1;
     if (!first) window.untold += 1;
     const short = name.slice(0, NAME_LENGTH);
     const known = window.perName.get(short);
+    // What a throttled name goes on sending is held against that name alone: an
+    // application that repeats a wrong key for ever must not shut out its neighbours.
+    if ((known ?? 0) < this.#limits.perName) window.failures += 1;
     if (known !== undefined || window.perName.size < NAMES_PER_SOURCE) window.perName.set(short, (known ?? 0) + 1);
     return first;
   }
