@@ -1,17 +1,19 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { ENDPOINT_CLASSES, type Policy, RELEASED_KINDS } from '../../src/access/policy.ts';
-import { ENDPOINTS, type Endpoint } from '../../src/plaid/endpoints.ts';
+import { ENDPOINTS } from '../../src/plaid/endpoints.ts';
 import { type Answer, type App, type Kit, strongroom } from '../support/strongroom.ts';
 import {
-  bodyOf,
+  type Belongings,
+  gather,
   inventAnswer,
   inventHandle,
   inventSubject,
   inventToken,
   type Position,
+  plant,
   positionsOf,
-  valueAt,
+  requestFor,
 } from '../support/table-bodies.ts';
 
 /**
@@ -29,9 +31,6 @@ const EVERYTHING: Partial<Policy> = {
   budgets: { distinctItemsPerHour: 1_000_000, removalsPerDay: 1_000_000, rotationsPerDay: 1_000_000 },
 };
 
-/** What an application has come to own: one value for each kind. */
-type Belongings = ReadonlyMap<string, string>;
-
 describe('an application that may call everything', () => {
   const ending: (() => Promise<void>)[] = [];
   let kit: Kit;
@@ -44,8 +43,8 @@ describe('an application that may call everything', () => {
     kit = await strongroom({ after: (end) => void ending.push(end as () => Promise<void>) });
     alice = await kit.application('alice', EVERYTHING);
     bob = await kit.application('bob', EVERYTHING);
-    hers = await gather(kit, alice);
-    his = await gather(kit, bob);
+    hers = (await gather(kit.simulator, alice)).owned;
+    his = (await gather(kit.simulator, bob)).owned;
   });
   after(async () => {
     for (const end of ending) await end();
@@ -68,7 +67,7 @@ describe('an application that may call everything', () => {
         const place = `${endpoint.path} ${position.path} (${position.kind})`;
         for (const withOwn of position.path.endsWith('[]') ? [false, true] : [false]) {
           const values = (value: string) => (withOwn ? [own(his, position), value] : [value]);
-          const ask = (value: string) => bob.post(endpoint.path, requestFor(endpoint, position, values(value), his));
+          const ask = (value: string) => bob.post(endpoint.path, requestFor(endpoint, his, position, values(value)));
           const foreign = await ask(own(hers, position));
           assertRefused(foreign, position, place);
           if (position.what === 'claim' || position.kind === 'public token') continue; // free when nobody has it
@@ -83,7 +82,7 @@ describe('an application that may call everything', () => {
       await kit.simulator.control('DELETE', '/faults');
       for (const endpoint of endpoints) {
         if (!SETTLED_BY_ANSWER.has(endpoint.path)) continue;
-        await plant(kit, endpoint, { ...inventAnswer(endpoint) }, 1);
+        await plant(kit.simulator, endpoint, inventAnswer(endpoint));
       }
       await kit.simulator.control('POST', '/faults', {
         endpoint: '*',
@@ -95,7 +94,7 @@ describe('an application that may call everything', () => {
       // Ends what the others need; test/stories/link.test.ts removes one.
       const lasting = cases.filter(({ endpoint }) => endpoint.path !== '/item/remove');
       await each(lasting, async ({ endpoint, position }) => {
-        const body = requestFor(endpoint, position, [own(hers, position)], hers);
+        const body = requestFor(endpoint, hers, position, [own(hers, position)]);
         const answer = await alice.post(endpoint.path, body);
         assert.equal(answer.status, 200, `${endpoint.path} ${position.path}: ${answer.text}`);
       });
@@ -108,77 +107,6 @@ describe('an application that may call everything', () => {
 const PLAIN_ANSWER = { request_id: 'simulated000000' };
 /** Endpoints whose outcome is written down: they need more than an empty answer. */
 const SETTLED_BY_ANSWER = new Set(['/item/public_token/exchange', '/item/access_token/invalidate']);
-
-/**
- * Lets an application come to own one value of every kind, in the only way there
- * is: by the answers to its own calls (or, for what it names itself, by a call
- * that succeeds). Kinds that need others come when those are there.
- */
-async function gather(kit: Kit, app: App): Promise<Belongings> {
-  const owned = new Map<string, string>();
-  const teachers = ENDPOINTS.endpoints.filter(
-    ({ creates, tokensOut, claims }) => creates.length + tokensOut.length + claims.length > 0,
-  );
-  for (let progress = true; progress; ) {
-    progress = false;
-    for (const endpoint of teachers) {
-      const positions = positionsOf(endpoint);
-      const teaches = [
-        ...endpoint.creates.map(({ kind }) => kind),
-        ...endpoint.tokensOut.map(({ kind }) => `${kind} token`),
-        ...endpoint.claims.map(({ kind }) => kind),
-      ];
-      if (teaches.every((kind) => owned.has(kind))) continue;
-      const needs = positions.filter(({ what }) => what !== 'claim');
-      const given = needs.filter(({ required, kind }) => required && kind !== 'public token');
-      if (!given.every(({ kind }) => owned.has(kind))) continue;
-      // One whose fields are all optional still has to name something.
-      const one =
-        given.length === 0 && endpoint.reach === 'own' ? needs.find(({ kind }) => owned.has(kind)) : undefined;
-      if (given.length === 0 && endpoint.reach === 'own' && one === undefined) continue;
-      const values = Object.fromEntries(
-        [...given, ...(one === undefined ? [] : [one])].map(({ path, kind }) => [path, owned.get(kind) as string]),
-      );
-      const claimed = Object.fromEntries(
-        endpoint.claims.map(({ path, kind }) => [path, owned.get(kind) ?? inventSubject(kind)]),
-      );
-      if (needs.some(({ kind, required }) => kind === 'public token' && required))
-        values.public_token = inventToken('public');
-
-      const planted = inventAnswer(endpoint);
-      await plant(kit, endpoint, planted, 1);
-      const answer = await app.post(endpoint.path, bodyOf({ ...values, ...claimed }));
-      assert.equal(answer.status, 200, `${endpoint.path}: ${answer.text}`);
-      for (const { path, kind } of endpoint.creates) owned.set(kind, owned.get(kind) ?? String(valueAt(planted, path)));
-      for (const { path, kind, disposition } of endpoint.tokensOut) {
-        const value = String(valueAt(answer.body, path));
-        assert.equal(
-          value.startsWith('handle-sandbox-'),
-          disposition === 'vaulted',
-          `${endpoint.path} ${path}: ${value}`,
-        );
-        owned.set(`${kind} token`, owned.get(`${kind} token`) ?? value);
-      }
-      for (const { path, kind } of endpoint.claims) owned.set(kind, owned.get(kind) ?? (claimed[path] as string));
-      progress = true;
-    }
-  }
-  return owned;
-}
-
-function plant(kit: Kit, endpoint: Endpoint, body: unknown, times: number) {
-  return kit.simulator.control('POST', '/faults', { endpoint: endpoint.path, kind: 'body', body, times });
-}
-
-/** The smallest request with these values at one position, and the caller's own wherever else it needs some. */
-function requestFor(endpoint: Endpoint, position: Position, values: readonly string[], mine: Belongings) {
-  const placed: Record<string, readonly string[]> = {};
-  for (const { path, kind, required } of positionsOf(endpoint))
-    if (required || (position.what === 'claim' && path !== position.path && endpoint.reach === 'own'))
-      placed[path] = [mine.get(kind) as string];
-  placed[position.path] = values;
-  return bodyOf(placed);
-}
 
 function own(belongings: Belongings, { kind }: Position): string {
   return belongings.get(kind) ?? assert.fail(`no ${kind}`);

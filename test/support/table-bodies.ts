@@ -1,7 +1,10 @@
+import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
+import type { Simulator } from '../../simulator/start.ts';
 import { deploymentTag, formatHandle } from '../../src/base/ids.ts';
 import { ROWS } from '../../src/plaid/endpoints.generated.ts';
-import type { Endpoint, RequestSlot, TokenKind } from '../../src/plaid/endpoints.ts';
+import { ENDPOINTS, type Endpoint, type RequestSlot, type TokenKind } from '../../src/plaid/endpoints.ts';
+import type { App } from './strongroom.ts';
 
 /**
  * Requests and answers made from the endpoint table, so that a story can go over
@@ -122,4 +125,89 @@ export function inventAnswer(endpoint: Endpoint): Record<string, unknown> {
     values[path] = endpoint.creates.some((field) => field.path === path) ? (values[path] as string) : inventToken(kind);
   }
   return bodyOf(values);
+}
+
+/** What an application has come to own: one value for each kind. */
+export type Belongings = ReadonlyMap<string, string>;
+
+/** Answers the next call of an endpoint with this body, in place of what the simulator would say. */
+export function plant(simulator: Simulator, { path }: Endpoint, body: unknown): Promise<unknown> {
+  return simulator.control('POST', '/faults', { endpoint: path, kind: 'body', body });
+}
+
+/**
+ * Lets an application come to own one value of every kind, in the only way there
+ * is: by the answers to its own calls (or, for names that it chooses itself, by a
+ * call that succeeds). What needs others comes when those are there.
+ *
+ * @returns also the true token behind each kind that is vaulted.
+ */
+export async function gather(
+  simulator: Simulator,
+  app: App,
+): Promise<{ readonly owned: Belongings; readonly tokens: Belongings }> {
+  const owned = new Map<string, string>();
+  const tokens = new Map<string, string>();
+  const keep = (map: Map<string, string>, kind: string, value: string) => map.set(kind, map.get(kind) ?? value);
+  for (let before = -1; before < owned.size; ) {
+    before = owned.size;
+    for (const endpoint of ENDPOINTS.endpoints) {
+      if (taughtBy(endpoint).every((kind) => owned.has(kind))) continue;
+      const request = requestFor(endpoint, owned);
+      if (request === null) continue;
+      const planted = inventAnswer(endpoint);
+      await plant(simulator, endpoint, planted);
+      const answer = await app.post(endpoint.path, request);
+      assert.equal(answer.status, 200, `${endpoint.path}: ${answer.text}`);
+      for (const { path, kind } of endpoint.creates) keep(owned, kind, String(valueAt(planted, path)));
+      for (const { path, kind } of endpoint.claims) keep(owned, kind, String(valueAt(request, path)));
+      for (const { path, kind } of endpoint.tokensOut) {
+        keep(tokens, `${kind} token`, String(valueAt(planted, path)));
+        keep(owned, `${kind} token`, String(valueAt(answer.body, path)));
+      }
+    }
+  }
+  return { owned, tokens };
+}
+
+function taughtBy({ creates, tokensOut, claims }: Endpoint): string[] {
+  return [...creates, ...claims].map(({ kind }) => kind).concat(tokensOut.map(({ kind }) => `${kind} token`));
+}
+
+/**
+ * The smallest request of an endpoint with what its caller owns, and new names
+ * where it chooses them; null while it lacks something.
+ *
+ * @param position - One position that is to hold `values`, whoever owns them.
+ */
+export function requestFor(
+  endpoint: Endpoint,
+  mine: Belongings,
+  position: Position | null = null,
+  values: readonly string[] = [],
+): Record<string, unknown> | null {
+  const positions = positionsOf(endpoint);
+  const placed: Record<string, readonly string[]> = {};
+  for (const { path, kind, what, required } of positions) {
+    if (!required) continue;
+    const value =
+      mine.get(kind) ?? (kind === 'public token' ? inventToken(kind) : what === 'claim' ? inventSubject(kind) : null);
+    if (value === null) {
+      if (path !== position?.path) return null;
+    } else placed[path] = [value];
+  }
+  if (position !== null) placed[position.path] = values;
+  const named = positions.some(({ path, what }) => what !== 'claim' && path in placed);
+  if (endpoint.reach === 'own' && !named) {
+    // All its fields are optional, and still it has to name something.
+    const one = positions.find(({ kind, what }) => what !== 'claim' && mine.has(kind));
+    if (one === undefined) return null;
+    placed[one.path] = [mine.get(one.kind) as string];
+  }
+  // Names that the caller may choose are chosen, so that they become its own.
+  if (position === null) {
+    for (const { path, kind, what } of positions)
+      if (what === 'claim' && !(path in placed)) placed[path] = [mine.get(kind) ?? inventSubject(kind)];
+  }
+  return bodyOf(placed);
 }
