@@ -29,8 +29,12 @@ export const name = 'audit';
 
 const CALLERS = 64;
 const PROCESSES = 4;
-const ROUNDS = 5;
-const ROUND_MS = 2_000;
+/** Many short rounds, taking turns: what another program does to the machine then hits every side. */
+const ROUNDS = 20;
+const ROUND_MS = 500;
+const LONG_MS = 3_000;
+/** Compiling takes its time, and each of four processes does a quarter of the work towards it. */
+const WARM_UP_MS = 6_000;
 const DEPLOYMENT = 'bench';
 const APPLICATIONS = Array.from({ length: 5 }, () => systemRandom.bytes(12).toString('hex'));
 const RECORDS = Array.from({ length: 1000 }, () => systemRandom.uuid());
@@ -141,24 +145,25 @@ export async function run(): Promise<BenchResult> {
     for (let i = 0; i < PROCESSES; i++) children.push(await startChild(server.connection('gateway')));
 
     const rates = { file: [] as number[], one: [] as number[], four: [] as number[], locked: [] as number[] };
-    for (let round = 0; round <= ROUNDS; round++) {
-      const measured = {
-        file: await rateOf(CALLERS, ROUND_MS, file.append),
-        one: await rateOf(CALLERS, ROUND_MS, append(single)),
-        four: sum(await Promise.all(children.map((child) => child.go(CALLERS / PROCESSES, ROUND_MS)))),
-        locked: await rateOf(CALLERS, ROUND_MS, locked),
-      };
-      // The first round warms up: prepared statements, compiled code, files that grow.
-      if (round > 0) for (const side of Object.keys(rates) as (keyof typeof rates)[]) rates[side].push(measured[side]);
+    const sides: Record<keyof typeof rates, (ms: number) => Promise<number>> = {
+      file: (ms) => rateOf(CALLERS, ms, file.append),
+      one: (ms) => rateOf(CALLERS, ms, append(single)),
+      four: async (ms) => sum(await Promise.all(children.map((child) => child.go(CALLERS / PROCESSES, ms)))),
+      locked: (ms) => rateOf(CALLERS, ms, locked),
+    };
+    const names = Object.keys(rates) as (keyof typeof rates)[];
+    for (const side of names) await sides[side](side === 'four' ? WARM_UP_MS : WARM_UP_MS / PROCESSES);
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const side of names) rates[side].push(await sides[side](ROUND_MS));
     }
-    const alone = await rateOf(1, ROUND_MS, append(single));
+    const alone = await rateOf(1, LONG_MS, append(single));
     const catchUp = await sequenceAll(worker);
     const besides = await withSequencer(worker, single);
     const sizes = await bytesPerEntry(owner, worker);
     await single.close();
     await file.close();
 
-    const [fileRate, one, four, lockedRate] = [rates.file, rates.one, rates.four, rates.locked].map(median) as [
+    const [fileRate, one, four, lockedRate] = [rates.file, rates.one, rates.four, rates.locked].map(undisturbed) as [
       number,
       number,
       number,
@@ -205,7 +210,8 @@ export async function run(): Promise<BenchResult> {
           oneProcessBesideSequencer: Math.round(besides.rate),
           sequencerCatchingUp: Math.round(catchUp),
         },
-        rounds: rates,
+        medians: Object.fromEntries(Object.entries(rates).map(([side, each]) => [side, Math.round(median(each))])),
+        rounds: Object.fromEntries(Object.entries(rates).map(([side, each]) => [side, each.map(Math.round)])),
         bytesOnDiskPerEntry: sizes,
       },
     };
@@ -253,7 +259,7 @@ async function withSequencer(worker: Database, writer: AuditWriter): Promise<{ r
       if (!more) await new Promise((resolve) => setTimeout(resolve, 500));
     }
   })();
-  const rate = await rateOf(CALLERS, 2 * ROUND_MS, append(writer));
+  const rate = await rateOf(CALLERS, LONG_MS, append(writer));
   writing = false;
   await sequencing;
   let backlog = 0;
@@ -330,6 +336,16 @@ async function serveAsChild(): Promise<void> {
 
 function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, each) => total + each, 0);
+}
+
+/**
+ * The mean of a side's best quarter. Other programs can only slow a side down, and
+ * slow one of many processes on few cores more than a single one; the medians stand
+ * beside it.
+ */
+function undisturbed(numbers: readonly number[]): number {
+  const best = [...numbers].sort((a, b) => b - a).slice(0, Math.ceil(numbers.length / 4));
+  return sum(best) / best.length;
 }
 
 function median(numbers: readonly number[]): number {
