@@ -48,10 +48,14 @@ export interface GatewayListenerOptions {
 const SMALL_BODY = 64 * 1024;
 const EMPTY = Buffer.alloc(0);
 const ONE_WRITE = 16 * 1024;
+const PARSER = { maxHeaderSize: 16 * 1024, connectionsCheckingInterval: 1_000 };
 
 export function gatewayListener(options: GatewayListenerOptions): FastifyInstance {
   const { door, limits, log } = options;
   let working = 0;
+  /** Connections on which a call is being carried out, and those on which nothing is believed any more. */
+  const calling = new WeakSet<Socket>();
+  const distrusted = new WeakSet<Socket>();
 
   const app = Fastify({
     logger: false,
@@ -66,10 +70,18 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
     frameworkErrors: (error: unknown, _request: FastifyRequest, reply: FastifyReply) => {
       refuse(reply, unread(), asStrongroomError(error));
     },
-    http: { maxHeaderSize: 16 * 1024, connectionsCheckingInterval: 1_000 },
+    http: PARSER,
     ...(options.tls === null
       ? {}
-      : { https: { cert: options.tls.certificate, key: options.tls.key, minVersion: 'TLSv1.2' as const } }),
+      : {
+          https: {
+            ...PARSER,
+            cert: options.tls.certificate,
+            key: options.tls.key,
+            minVersion: 'TLSv1.2' as const,
+            handshakeTimeout: Math.min(limits.requestMs, 60_000),
+          },
+        }),
   } as FastifyServerOptions) as FastifyInstance;
   app.server.maxConnections = limits.connections;
   app.server.headersTimeout = Math.min(limits.requestMs, 60_000);
@@ -79,6 +91,14 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
 
   app.addHook('onRequest', (request, _reply, done) => {
     const headers = request.headers;
+    // Node's parser takes HTTP/0.9 and any coding before `chunked`. Whoever stands in front of us may read
+    // such a request with other borders (RFC 9112 section 11.2), and what comes behind it as well.
+    const coding = headers['transfer-encoding'];
+    const odd = request.raw.httpVersionMajor !== 1 || (coding !== undefined && coding.toLowerCase() !== 'chunked');
+    if (odd || distrusted.has(request.raw.socket)) {
+      distrusted.add(request.raw.socket);
+      return done(new StrongroomError('REQUEST_MALFORMED'));
+    }
     if (headers['content-encoding'] !== undefined) return done(new StrongroomError('CONTENT_TYPE_REFUSED'));
     const length = headers['content-length'];
     const large = length === undefined ? headers['transfer-encoding'] !== undefined : Number(length) > SMALL_BODY;
@@ -101,6 +121,8 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
     const exchange: Exchange = { requestId: newRequestId(), started: performance.now(), trace: { ...NOWHERE } };
     if (working >= limits.requests) return refuse(reply, exchange, new StrongroomError('OVERLOADED'));
     working++;
+    const { socket } = request.raw;
+    calling.add(socket);
     try {
       const result = await door.handle(
         {
@@ -121,6 +143,7 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
       refuse(reply, exchange, asStrongroomError(error));
     } finally {
       working--;
+      calling.delete(socket);
     }
   }
 
@@ -139,13 +162,24 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
     const headers: Record<string, string> = { 'content-type': 'application/json' };
     if (error.retryable && (status === 429 || status === 503)) headers['retry-after'] = '1';
     // What was not read of a refused request would be taken for the next one.
-    if (!reply.request.raw.complete) headers.connection = 'close';
+    if (!reply.request.raw.complete || distrusted.has(reply.request.raw.socket)) headers.connection = 'close';
     write(
       reply.raw,
       status,
       headers,
       Buffer.from(JSON.stringify(plaidShaped(error.code, exchange.requestId, error.detail))),
     );
+  }
+
+  /** What came could not be parsed, or did not come in time. */
+  function refuseSocket(error: Error & { code?: string }, socket: Socket): void {
+    if (error.code === 'ECONNRESET' || socket.destroyed) return;
+    // Garbage behind a good request: a refusal now would stand where that one's answer belongs, or in the
+    // middle of it, and say that nothing was done. A cut connection says what is true: unknown.
+    if (calling.has(socket)) return void socket.destroy();
+    const code = error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'BODY_TIMEOUT' : 'REQUEST_MALFORMED';
+    if (socket.writable) socket.write(rawRefusal(code, newRequestId()));
+    socket.destroySoon();
   }
 
   function sourceOf(request: FastifyRequest): string {
@@ -200,13 +234,6 @@ function fieldsOf({ requestId, started, trace }: Exchange, status: number): Reco
     status,
     ms: Math.round((performance.now() - started) * 10) / 10,
   };
-}
-
-function refuseSocket(error: Error & { code?: string }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || socket.destroyed) return;
-  const code = error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'BODY_TIMEOUT' : 'REQUEST_MALFORMED';
-  if (socket.writable) socket.write(rawRefusal(code, newRequestId()));
-  socket.destroySoon();
 }
 
 // Random bytes are drawn in bulk: one call to the kernel for some 270 request ids.
