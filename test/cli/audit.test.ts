@@ -176,3 +176,19 @@ test('tail shows entries for people, and as the export has them', async () => {
   const raw = await run(auditTail(connector), ['--from', '0', '--json']);
   assert.equal(JSON.parse(raw.out.split('\n')[0] ?? '').index, 0);
 });
+
+test('a long check counts on a terminal, and is silent elsewhere', async () => {
+  const long = new MemoryLog();
+  const writer = await long.startWriter({ maxWaiting: 20_000 });
+  await Promise.all(
+    Array.from({ length: 10_500 }, (_, from) => writer.append('schema.migrated', { from, to: from + 1 })),
+  );
+  await long.sequence();
+  const file = inFolder('long.jsonl');
+  writeFileSync(file, `${(await long.lines()).join('\n')}\n`);
+  const stderr = Object.assign(new PassThrough(), { isTTY: true });
+  const io = { stdin: Readable.from([]), stdout: new PassThrough().resume(), stderr };
+  assert.equal(await auditVerify.run([file], io), 'ok');
+  assert.match(String(stderr.read()), /^\r\d+ entries\r/);
+  assert.equal((await verified(file)).err, '');
+});
