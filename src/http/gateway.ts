@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { pipeline, type Readable } from 'node:stream';
 import Fastify, {
@@ -87,7 +87,10 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
   app.server.headersTimeout = Math.min(limits.requestMs, 60_000);
 
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  app.addContentTypeParser('application/json', (request, payload, done) => {
+    if (Number(request.headers['content-length'] ?? 0) > limits.bodyBytes) done(new StrongroomError('BODY_TOO_LARGE'));
+    else collect(payload, limits.bodyBytes, done);
+  });
 
   app.addHook('onRequest', (request, _reply, done) => {
     const headers = request.headers;
@@ -161,14 +164,17 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
     }
     const headers: Record<string, string> = { 'content-type': 'application/json' };
     if (error.retryable && (status === 429 || status === 503)) headers['retry-after'] = '1';
+    const body = Buffer.from(JSON.stringify(plaidShaped(error.code, exchange.requestId, error.detail)));
+    const { raw } = reply.request;
     // What was not read of a refused request would be taken for the next one.
-    if (!reply.request.raw.complete || distrusted.has(reply.request.raw.socket)) headers.connection = 'close';
-    write(
-      reply.raw,
-      status,
-      headers,
-      Buffer.from(JSON.stringify(plaidShaped(error.code, exchange.requestId, error.detail))),
-    );
+    if (!raw.complete || distrusted.has(raw.socket)) headers.connection = 'close';
+    if (raw.complete) {
+      write(reply.raw, status, headers, body);
+      return;
+    }
+    reply.raw.writeHead(status, { ...headers, 'content-length': body.length });
+    reply.raw.write(body);
+    linger(raw, () => reply.raw.end());
   }
 
   /** What came could not be parsed, or did not come in time. */
@@ -178,7 +184,9 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
     // middle of it, and say that nothing was done. A cut connection says what is true: unknown.
     if (calling.has(socket)) return void socket.destroy();
     const code = error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'BODY_TIMEOUT' : 'REQUEST_MALFORMED';
-    if (socket.writable) socket.write(rawRefusal(code, newRequestId()));
+    const requestId = newRequestId();
+    log('info', { request_id: requestId, code, reason: error.code }, 'refused');
+    if (socket.writable) socket.write(rawRefusal(code, requestId));
     socket.destroySoon();
   }
 
@@ -198,6 +206,58 @@ function write(raw: ServerResponse, status: number, headers: Readonly<Record<str
   // As a string of bytes a small body travels with the headers in one write to the kernel.
   if (body.length <= ONE_WRITE) raw.end(body.toString('latin1'), 'latin1');
   else raw.end(body);
+}
+
+/**
+ * The body in one piece, copied as it comes. A list of chunks would let whoever
+ * sends single bytes take some 400 of ours for each.
+ */
+function collect(payload: IncomingMessage, most: number, done: (error: Error | null, body?: Buffer) => void): void {
+  let body: Buffer = EMPTY;
+  let length = 0;
+  const onData = (chunk: Buffer) => {
+    const before = length;
+    length += chunk.length;
+    if (length > most) return over(new StrongroomError('BODY_TOO_LARGE'));
+    if (before === 0) {
+      body = chunk; // nearly always all of it
+      return;
+    }
+    if (length > body.length) {
+      const larger = Buffer.allocUnsafe(Math.min(most, Math.max(length, 2 * body.length)));
+      body.copy(larger, 0, 0, before);
+      body = larger;
+    }
+    chunk.copy(body, before);
+  };
+  const onEnd = () => over(null);
+  const onGone = () => over(new StrongroomError('REQUEST_MALFORMED', { reason: 'aborted' }));
+  const over = (error: StrongroomError | null) => {
+    payload.off('data', onData).off('end', onEnd).off('close', onGone);
+    if (error === null) done(null, body.subarray(0, length));
+    else done(error);
+  };
+  // An error is always followed by `close`; it only needs to be heard.
+  payload.on('data', onData).on('end', onEnd).on('close', onGone).on('error', IGNORE);
+}
+
+const IGNORE = () => {};
+/** Longest time for which the rest of a refused request is read and dropped. */
+const LINGER_MS = 2_000;
+
+/**
+ * Waits until a refused request has come in whole, or for a while. Closing at once
+ * would reset the connection, since there are bytes unread; a client that is busy
+ * sending would then see a broken pipe and never why.
+ */
+function linger(request: IncomingMessage, then: () => void): void {
+  const over = () => {
+    clearTimeout(timer);
+    request.off('end', over).off('close', over);
+    then();
+  };
+  const timer = setTimeout(over, LINGER_MS);
+  request.on('error', IGNORE).on('end', over).on('close', over).resume();
 }
 
 /** Large and binary answers. A scanner that finds a secret destroys the source, and with it the connection. */
