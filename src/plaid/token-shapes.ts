@@ -10,8 +10,13 @@
 import type { TokenKind } from './endpoints.ts';
 
 const ENVIRONMENT = '(?:sandbox|development|production|prod)';
+/**
+ * Where a match ends at the latest; no token is as long. Without an end a text of
+ * some megabytes makes the engine run out of its stack.
+ */
+const MOST = 512;
 /** 20 characters, or 8 with a digit: an identifier, and not a hyphenated word. */
-const TAIL = '(?:(?=[A-Za-z-]{0,40}[0-9])[0-9A-Za-z][0-9A-Za-z-]{7,}|[0-9A-Za-z][0-9A-Za-z-]{19,})';
+const TAIL = `(?:(?=[A-Za-z-]{0,40}[0-9])[0-9A-Za-z][0-9A-Za-z-]{7,${MOST}}|[0-9A-Za-z][0-9A-Za-z-]{19,${MOST}})`;
 
 /** The first word of a token and what it is. Longer words stand before their own endings. */
 const WORDS: readonly (readonly [string, TokenKind])[] = [
@@ -28,12 +33,12 @@ const WORDS: readonly (readonly [string, TokenKind])[] = [
 const LONG_LIVED = [
   `(${WORDS.map(([word]) => word).join('|')})-${ENVIRONMENT}-${TAIL}`,
   // An audit copy begins with a lone "a": only where no word runs into it.
-  `(?<![0-9A-Za-z])([aA])-${ENVIRONMENT}-[0-9A-Za-z]{20,}`,
-  '(?<![0-9A-Za-z_-])(pd[ar])-[0-9A-Za-z_-]{20,}',
-  '(?<![0-9A-Za-z])(btok)_[0-9A-Za-z]{10,}',
+  `(?<![0-9A-Za-z])([aA])-${ENVIRONMENT}-[0-9A-Za-z]{20,${MOST}}`,
+  `(?<![0-9A-Za-z_-])(pd[ar])-[0-9A-Za-z_-]{20,${MOST}}`,
+  `(?<![0-9A-Za-z])(btok)_[0-9A-Za-z]{10,${MOST}}`,
 ].join('|');
 // A handle in any spelling, however mistyped its end.
-const HANDLE = '([hH][aA][nN][dD][lL][eE])-(?:sandbox|production)-[0-9A-Za-z]{8,}';
+const HANDLE = `([hH][aA][nN][dD][lL][eE])-(?:sandbox|production)-[0-9A-Za-z]{8,${MOST}}`;
 
 /** No long-lived shape is complete without one of these; testing for them alone is much faster. */
 export const HINT = /-(?:sandbox|prod|development)|pd[ar]-|btok_/;
