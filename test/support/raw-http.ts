@@ -42,7 +42,7 @@ const GOODBYE = 'GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r
 /** Says the parts, then listens until the connection ends. */
 export async function talk(
   url: string,
-  parts: string | Buffer | readonly (string | Buffer)[] | AsyncIterable<string | Buffer>,
+  parts: string | Buffer | Iterable<string | Buffer> | AsyncIterable<string | Buffer>,
   { pauseMs = 0, closing = true, settleMs = 250, patienceMs = 20_000 }: TalkOptions = {},
 ): Promise<Conversation> {
   const { hostname, port } = new URL(url);
