@@ -23,12 +23,16 @@ create table secrets (
   health_since    timestamptz not null default now(),
   created_at      timestamptz not null default now(),
   changed_at      timestamptz not null default now(),
+  -- Until the audit log says which ciphertext this version has, or that it was
+  -- shredded. A crash in between leaves it true, and a worker says it then.
+  unwitnessed     boolean not null default true,
   -- A shredded record keeps its row (the audit log refers to it), never its ciphertext.
   check ((state = 'removed') = (sealed is null)),
   unique (application_id, fingerprint)
 );
 create index secrets_by_item on secrets (item_id) where item_id is not null;
 create index secrets_by_data_key on secrets (data_key_id);
+create index secrets_unwitnessed on secrets (changed_at) where unwitnessed;
 
 -- Which application may name which of Plaid's ids, learned from the answers that
 -- created them. Only HMACs: the ids themselves are customer data.
@@ -66,7 +70,10 @@ grant select on released_tokens to strongroom_admin, strongroom_auditor;
 -- What an auditor and the reconciliation see: the digest of the ciphertext, not the ciphertext.
 create view record_digests as
   select record_id, kind, application_id, plaid_client_id, item_id, version, state, data_key_id,
-         encode(sha256(sealed), 'hex') as ciphertext_sha256, health, created_at, changed_at
+         encode(sha256(sealed), 'hex') as ciphertext_sha256, health, created_at, changed_at, unwitnessed,
+         -- What the ciphertext is not bound to; stands in the audit log as it was when the record was sealed.
+         encode(sha256(convert_to(concat_ws(E'\n', kind, application_id, plaid_client_id, coalesce(item_id, ''),
+                                            encode(handle_hash, 'hex')), 'UTF8')), 'hex') as row_sha256
     from secrets;
 grant select on record_digests to strongroom_auditor, strongroom_admin, strongroom_worker;
 
@@ -82,3 +89,13 @@ as $$
 $$;
 revoke all on function note_health(uuid, text, text) from public;
 grant execute on function note_health(uuid, text, text) to strongroom_gateway, strongroom_worker;
+
+-- The audit log has an entry about this version, or about its end.
+create function record_witnessed(p_record uuid, p_version integer, p_shredded boolean) returns void
+  language sql security definer set search_path = strongroom, pg_temp
+as $$
+  update secrets set unwitnessed = false
+   where record_id = p_record and version = p_version and (sealed is null) = p_shredded and unwitnessed;
+$$;
+revoke all on function record_witnessed(uuid, integer, boolean) from public;
+grant execute on function record_witnessed(uuid, integer, boolean) to strongroom_gateway, strongroom_worker;

@@ -36,6 +36,7 @@ create index exchanges_unsettled on exchanges (state, opened_at) where state <> 
 
 grant select on operations, exchanges to strongroom_gateway, strongroom_worker, strongroom_admin;
 grant select on operations to strongroom_auditor;
+grant select (public_token_mac, application_id, state, record_id, opened_at, lease_until) on exchanges to strongroom_auditor;
 grant insert, update, delete on exchanges to strongroom_gateway, strongroom_worker;
 
 -- Claims a record for one operation. The update is the lock: of two callers that
@@ -72,7 +73,7 @@ begin
   end if;
   update secrets
      set sealed = p_sealed, fingerprint = p_fingerprint, data_key_id = p_data_key,
-         version = p_version + 1, state = 'active', changed_at = now()
+         version = p_version + 1, state = 'active', changed_at = now(), unwitnessed = true
    where record_id = p_record and version = p_version and state in ('rotating', 'uncertain');
   if not found then
     return exists (select from secrets where record_id = p_record and version = p_version + 1 and sealed = p_sealed);
@@ -99,7 +100,8 @@ begin
   update operations set state = p_state, reason = p_reason, settled_at = now() where operation_id = p_operation;
   update secrets
      set state = p_record_state, changed_at = now(),
-         sealed = case when p_record_state = 'removed' then null else sealed end
+         sealed = case when p_record_state = 'removed' then null else sealed end,
+         unwitnessed = unwitnessed or p_record_state = 'removed'
    where record_id = op.record_id and version = op.from_version and state in ('rotating', 'removing', 'uncertain');
   return true;
 end $$;

@@ -124,7 +124,16 @@ export const KINDS = {
   // Records
   'record.sealed': {
     says: 'This ciphertext is this version of the record. Any other ciphertext for it is a rollback.',
-    fields: { record: 'uuid', version: 'count', record_kind: 'word', ciphertext_sha256: 'hash', data_key: 'uuid' },
+    fields: {
+      record: 'uuid',
+      version: 'count',
+      record_kind: 'word',
+      ciphertext_sha256: 'hash',
+      data_key: 'uuid',
+      // Whose it is, and what else the row says that the ciphertext is not bound to (store/records.ts, rowSha256).
+      application: 'application?',
+      row_sha256: 'hash?',
+    },
   },
   'record.shredded': {
     says: 'The ciphertext of a record was destroyed.',
@@ -171,7 +180,7 @@ export const KINDS = {
   // Applications and their keepers
   'application.created': {
     says: 'An application was added.',
-    fields: { application: 'application', name: 'text?', policy_sha256: 'hash?', by: 'word?' },
+    fields: { application: 'application', name: 'text?', policy_sha256: 'hash?', by: 'word?', key: 'text?' },
   },
   'application.policy_changed': {
     says: 'What an application may do changed.',

@@ -104,6 +104,7 @@ export class Applications {
           name,
           policy_sha256: policyDigest(policy),
           by,
+          key: issued.keyId,
         });
       },
       () => store.keyExists(this.#database.sql, id, issued.keyId),

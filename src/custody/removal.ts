@@ -41,11 +41,7 @@ export class Removal {
     if (carried.answer.status < 300 || code === 'ITEM_NOT_FOUND') {
       // From here on nothing can bring the token back, and nothing needs to.
       await this.#settle(call, operation, 'done', code ?? 'removed');
-      await this.#parts.vault.tell('record.shredded', {
-        record: record.recordId,
-        version: record.version,
-        reason: 'removed',
-      });
+      await this.#parts.vault.witnessEnd(record.recordId, record.version);
     } else if (code !== undefined && carried.answer.status < 500) {
       await this.#settle(call, operation, 'refused', code);
     } else {

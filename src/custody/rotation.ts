@@ -60,7 +60,7 @@ export class Rotation {
       this.#note(call, operation, 'uncertain', 'version_moved');
       throw new StrongroomError('ROTATION_UNCERTAIN', { record: record.recordId });
     }
-    await vault.witness(record.recordId, record.version + 1, record.kind, sealed, dataKey.id);
+    await vault.witness(record, record.version + 1, sealed, dataKey.id);
     this.#note(call, operation, 'settled', null);
     this.#forward.outcome(call, carried, 1);
 

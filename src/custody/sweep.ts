@@ -1,10 +1,15 @@
 import type { AuditWriter } from '../audit/writer.ts';
 import { expiredOperations, expireExchanges, settleOperation } from '../store/operations.ts';
+import { markWitnessed, type RecordDigest, unwitnessedRecords } from '../store/records.ts';
 import type { Database } from '../store/sql.ts';
 import { pruneUsage } from '../store/usage.ts';
 
+/** Longer than a gateway that lives takes to write an entry itself. */
+const WITNESS_PATIENCE_MS = 30_000;
+
 /**
- * What a worker does about calls whose holder died: names them. Runs at start and
+ * What a worker does about calls whose holder died: names them, and says in the
+ * audit log what a dead process had no time to say. Runs at start and
  * every few seconds, on every replica; each step is a compare-and-set, so that it
  * does not matter how many sweep at once.
  *
@@ -28,7 +33,38 @@ export async function sweep(database: Database, audit: AuditWriter): Promise<{ u
   for (const orphan of orphans) {
     await audit.append('exchange.uncertain', { application: orphan.applicationId, code: 'never_settled' });
   }
+  let failed: unknown = null;
+  for (const record of await unwitnessedRecords(database.sql, WITNESS_PATIENCE_MS)) {
+    // A row that fits no entry must not keep the others from theirs.
+    await witnessFor(record).catch((error: unknown) => {
+      failed ??= error;
+    });
+  }
+  if (failed !== null) throw failed;
   return { uncertain, orphans: orphans.length };
+
+  /**
+   * A row that somebody put in by hand gets its entry too. That hides nothing: it
+   * opens only if we sealed it, and an older version or a second ciphertext of one
+   * version contradicts the entries that are there.
+   */
+  async function witnessFor(record: RecordDigest): Promise<void> {
+    const { recordId, version, kind, ciphertextSha256, dataKeyId, applicationId, rowSha256 } = record;
+    if (ciphertextSha256 === null) {
+      await audit.append('record.shredded', { record: recordId, version, reason: 'holder_gone' });
+    } else {
+      await audit.append('record.sealed', {
+        record: recordId,
+        version,
+        record_kind: kind,
+        ciphertext_sha256: ciphertextSha256,
+        data_key: dataKeyId,
+        application: applicationId,
+        row_sha256: rowSha256,
+      });
+    }
+    await markWitnessed(database.sql, recordId, version, ciphertextSha256 === null);
+  }
 }
 
 /** Forgets counters that are older than anybody asks for. Once an hour is plenty. */

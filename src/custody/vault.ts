@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Admission } from '../access/admission.ts';
 import { covers } from '../access/admission.ts';
@@ -11,7 +11,14 @@ import type { Secret } from '../base/secret.ts';
 import { type DataKey, dataKeyIdOf, open, type RecordBinding, seal } from '../envelope/envelope.ts';
 import type { Keyring } from '../envelope/keyring.ts';
 import { fingerprint, indexMac, recordHandleId } from '../envelope/macs.ts';
-import { insertRecord, type NewRecord, recordById, type StoredRecord } from '../store/records.ts';
+import {
+  insertRecord,
+  markWitnessed,
+  type NewRecord,
+  recordById,
+  rowSha256,
+  type StoredRecord,
+} from '../store/records.ts';
 import type { Database, Sql } from '../store/sql.ts';
 
 /**
@@ -35,7 +42,7 @@ export interface VaultParts {
 
 /** First 16 bytes of SHA-256 over a handle's 128-bit id: what the database is asked for. */
 export function handleHash(handleId: Uint8Array): Buffer {
-  return createHash('sha256').update(handleId).digest().subarray(0, 16);
+  return hash('sha256', handleId, 'buffer').subarray(0, 16);
 }
 
 /** How long a token that Plaid has handed out is offered to the database while the caller waits. */
@@ -135,7 +142,7 @@ export class Vault {
         await also(sql, id);
         return id;
       });
-      if (kept === recordId) await this.witness(recordId, 1, owner.kind, record.sealed, dataKey.id);
+      if (kept === recordId) await this.witness(record, 1, record.sealed, dataKey.id);
       return kept;
     });
   }
@@ -185,28 +192,59 @@ export class Vault {
   }
 
   /**
-   * Writes into the audit log which ciphertext stands for which version, so that a
-   * row that is rolled back later shows. The token is safe already.
+   * Writes into the audit log which ciphertext stands for which version and whose it
+   * is, so that a row that is rolled back or moved later shows. The token is safe
+   * already; what a crash leaves unsaid here, a worker says (sweep.ts).
    */
-  witness(recordId: RecordId, version: number, kind: string, sealed: Buffer, dataKeyId: string): Promise<void> {
-    return this.tell('record.sealed', {
-      record: recordId,
+  witness(
+    record: Pick<NewRecord, 'recordId' | 'kind' | 'applicationId' | 'plaidClientId' | 'itemId' | 'handleHash'>,
+    version: number,
+    sealed: Buffer,
+    dataKeyId: string,
+  ): Promise<void> {
+    const sealing: EntryFields<'record.sealed'> = {
+      record: record.recordId,
       version,
-      record_kind: kind,
-      ciphertext_sha256: createHash('sha256').update(sealed).digest('hex'),
+      record_kind: record.kind,
+      ciphertext_sha256: hash('sha256', sealed),
       data_key: dataKeyId,
-    });
+      application: record.applicationId,
+      row_sha256: rowSha256(record),
+    };
+    return this.#witness('record.sealed', sealing, record.recordId, version, false);
+  }
+
+  /** The same for the end of a record. */
+  witnessEnd(recordId: RecordId, version: number): Promise<void> {
+    const shredding = { record: recordId, version, reason: 'removed' };
+    return this.#witness('record.shredded', shredding, recordId, version, true);
+  }
+
+  async #witness<K extends EntryKind>(
+    kind: K,
+    fields: EntryFields<K>,
+    recordId: RecordId,
+    version: number,
+    shredded: boolean,
+  ): Promise<void> {
+    if (!(await this.tell(kind, fields))) return;
+    // Failing here leads to the entry being written twice, which says nothing new.
+    await markWitnessed(this.#parts.database.sql, recordId, version, shredded).catch(() => {});
   }
 
   /**
    * An entry about something that has happened and cannot be taken back: waits for
    * the log, and leaves the entry with its next group when the log refuses.
+   *
+   * @returns whether the entry is durable.
    */
-  async tell<K extends EntryKind>(kind: K, fields: EntryFields<K>): Promise<void> {
+  async tell<K extends EntryKind>(kind: K, fields: EntryFields<K>): Promise<boolean> {
     try {
       await this.#parts.audit.append(kind, fields);
+      return true;
     } catch {
       this.#parts.audit.note(kind, fields);
+      return false;
     }
   }
 

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import type { RecordId } from '../base/ids.ts';
 import type { Sql } from './sql.ts';
 
@@ -119,6 +120,49 @@ export async function insertRecord(sql: Sql, record: NewRecord): Promise<RecordI
   return kept.recordId;
 }
 
+/**
+ * SHA-256 over what a row says and its ciphertext is not bound to: whose the record
+ * is, and which handle and item stand for it. The same as record_digests.row_sha256.
+ */
+export function rowSha256(
+  row: Pick<NewRecord, 'kind' | 'applicationId' | 'plaidClientId' | 'itemId' | 'handleHash'>,
+): string {
+  const { kind, applicationId, plaidClientId, itemId, handleHash } = row;
+  return hash('sha256', [kind, applicationId, plaidClientId, itemId ?? '', handleHash.toString('hex')].join('\n'));
+}
+
+/** The audit log has an entry about this version of the record, or about its end. */
+export async function markWitnessed(sql: Sql, recordId: RecordId, version: number, shredded: boolean): Promise<void> {
+  await sql.query('select record_witnessed($1, $2, $3)', [recordId, version, shredded]);
+}
+
+/** A row of record_digests: what an auditor sees of a record. */
+export interface RecordDigest {
+  readonly recordId: RecordId;
+  readonly kind: string;
+  readonly applicationId: string;
+  readonly version: number;
+  readonly state: CustodyState;
+  readonly dataKeyId: string;
+  /** Null once shredded. */
+  readonly ciphertextSha256: string | null;
+  readonly rowSha256: string;
+}
+
+const DIGESTS = `record_id as "recordId", kind, application_id as "applicationId", version, state,
+       data_key_id as "dataKeyId", ciphertext_sha256 as "ciphertextSha256", row_sha256 as "rowSha256"`;
+
+/** Records that the audit log may say nothing about, after whoever should have written it has had time to. */
+export async function unwitnessedRecords(sql: Sql, olderThanMs: number, limit = 100): Promise<RecordDigest[]> {
+  const { rows } = await sql.query<RecordDigest>(
+    `select ${DIGESTS} from record_digests
+      where unwitnessed and changed_at < now() - $1 * interval '1 millisecond'
+      order by changed_at limit $2`,
+    [olderThanMs, limit],
+  );
+  return rows;
+}
+
 /** Writes what a call showed of an item's health. A no-op when nothing changed. */
 export async function noteHealth(sql: Sql, recordId: RecordId, health: Health, code: string | null): Promise<void> {
   await sql.query('select note_health($1, $2, $3)', [recordId, health, code]);
@@ -223,20 +267,10 @@ export async function listedRecord(sql: Sql, recordId: RecordId): Promise<Listed
   return rows[0] ?? null;
 }
 
-/** One page of digests in record order, for holding the table against the audit log. */
-export async function recordDigests(
-  sql: Sql,
-  after: string | null,
-  limit: number,
-): Promise<{ recordId: RecordId; version: number; state: CustodyState; ciphertextSha256: string | null }[]> {
-  const { rows } = await sql.query<{
-    recordId: RecordId;
-    version: number;
-    state: CustodyState;
-    ciphertextSha256: string | null;
-  }>(
-    `select record_id as "recordId", version, state, ciphertext_sha256 as "ciphertextSha256"
-       from record_digests
+/** One page in record order, for holding the table against the audit log. */
+export async function recordDigests(sql: Sql, after: string | null, limit: number): Promise<RecordDigest[]> {
+  const { rows } = await sql.query<RecordDigest>(
+    `select ${DIGESTS} from record_digests
       where ($1::uuid is null or record_id > $1)
       order by record_id
       limit $2`,
