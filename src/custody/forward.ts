@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { AuditWriter } from '../audit/writer.ts';
 import type { Clock } from '../base/clock.ts';
 import { codeOf, StrongroomError } from '../base/errors.ts';
@@ -37,6 +38,10 @@ export interface Carried {
   readonly error: PlaidError | null;
 }
 
+/** How long a call whose token died on the way waits for the one who is replacing it, in milliseconds. */
+const SETTLE_MS = 10_000;
+const SETTLE_PAUSE_MS = 40;
+
 export class Forward {
   readonly #parts: ForwardParts;
 
@@ -47,7 +52,7 @@ export class Forward {
   /** The carrier of ordinary endpoints. */
   carry = async (call: AdmittedCall): Promise<GatewayAnswer> => {
     try {
-      const carried = await this.send(call);
+      const carried = await this.send(call, SETTLE_MS);
       const { answer, sealed } = await this.#parts.answers.receive(call, carried);
       this.outcome(call, carried, sealed);
       return answer;
@@ -61,8 +66,13 @@ export class Forward {
    * Opens, splices, sends. When Plaid does not know a token of which a newer
    * version has been committed meanwhile (a rotation on another replica), it is
    * done once more with the newer one; Plaid has done nothing in that case.
+   *
+   * @param patienceMs - How long to wait for a rotation that has ended the old
+   *   token and not committed the new one yet. 0 for the rotation itself.
+   * @throws StrongroomError TOKEN_ROTATING or TOKEN_UNCERTAIN when the token died
+   *   under this call and there is no new one; whatever opening and sending throw.
    */
-  async send(call: AdmittedCall): Promise<Carried> {
+  async send(call: AdmittedCall, patienceMs = 0): Promise<Carried> {
     const carried = await this.#sendOnce(
       call,
       call.slots.map((slot) => slot.record),
@@ -71,13 +81,27 @@ export class Forward {
       await this.#learnHealth(call, carried);
       return carried;
     }
-    const now = await Promise.all(call.slots.map((slot) => this.#parts.vault.reread(slot.record.recordId)));
+    const now = await this.#settled(call, patienceMs);
     const moved = now.some((record, at) => record !== null && record.version > (call.slots[at]?.record.version ?? 0));
     if (!moved || now.some((record) => record === null || record.sealed === null)) {
       await this.#learnHealth(call, carried);
       return carried;
     }
     return this.#sendOnce(call, now as StoredRecord[]);
+  }
+
+  /** The records as they stand now, once nobody is changing them any more. */
+  async #settled(call: AdmittedCall, patienceMs: number): Promise<readonly (StoredRecord | null)[]> {
+    const { clock, vault } = this.#parts;
+    const deadline = clock.monotonic() + patienceMs;
+    for (;;) {
+      const now = await Promise.all(call.slots.map((slot) => vault.reread(slot.record.recordId)));
+      if (patienceMs === 0) return now;
+      if (now.some((record) => record?.state === 'uncertain')) throw new StrongroomError('TOKEN_UNCERTAIN');
+      if (!now.some((record) => record?.state === 'rotating')) return now;
+      if (clock.monotonic() > deadline) throw new StrongroomError('TOKEN_ROTATING');
+      await sleep(SETTLE_PAUSE_MS);
+    }
   }
 
   async #sendOnce(call: AdmittedCall, records: readonly StoredRecord[]): Promise<Carried> {
