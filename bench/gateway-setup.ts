@@ -1,6 +1,6 @@
 /** What the gateway benchmark needs before it can begin: a database with an application and an item, and the other roles. */
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { request } from 'undici';
 import { startSimulator } from '../simulator/start.ts';
@@ -24,6 +24,10 @@ export interface Setup {
   checkpoint(): Promise<void>;
   /** Ends every connection to the database, as a failover does. */
   restartDatabase(): Promise<void>;
+  /** CPU seconds of the database server so far, all its processes. */
+  databaseCpuSeconds(): number;
+  /** Audit entries that one durable group holds, on average. */
+  entriesPerGroup(): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -96,6 +100,18 @@ export async function setUp(folder: string): Promise<Setup> {
         logging: { level: 'info', destination: join(folder, 'gateway.log') },
       };
     },
+    databaseCpuSeconds: () => treeCpuSeconds(database.pid ?? 0),
+    async entriesPerGroup() {
+      const session = await openSession(database.connection('superuser'));
+      try {
+        const { rows } = await session.sql.query<{ mean: number }>(
+          'select avg(count)::float8 as mean from strongroom.audit_groups where first_n > 100',
+        );
+        return rows[0]?.mean ?? 0;
+      } finally {
+        await session.close();
+      }
+    },
     checkpoint: () => asSuperuser('checkpoint'),
     restartDatabase: () =>
       asSuperuser(
@@ -107,4 +123,22 @@ export async function setUp(folder: string): Promise<Setup> {
       await database.stop();
     },
   };
+}
+
+/** Linux: user and system time of a process and its children, living and reaped, in seconds (100 ticks each). */
+function treeCpuSeconds(root: number): number {
+  let ticks = 0;
+  for (const entry of readdirSync('/proc')) {
+    if (!/^[0-9]+$/.test(entry)) continue;
+    try {
+      const fields = readFileSync(`/proc/${entry}/stat`, 'utf8')
+        .replace(/^.*\) /, '')
+        .split(' ');
+      if (Number(entry) !== root && Number(fields[1]) !== root) continue;
+      ticks += Number(fields[11]) + Number(fields[12]);
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return ticks / 100;
 }

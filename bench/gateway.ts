@@ -4,7 +4,7 @@
  * with fsync on the same processors, a native upstream (nginx) and a native load
  * generator (wrk). Needs Debian's nginx and wrk.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -27,6 +27,8 @@ interface Measured {
   readonly perSecond: number;
   /** CPU time of the measured process for one call, in microseconds. */
   readonly cpuUs: number;
+  /** The part of it in the kernel. */
+  readonly kernelUs: number;
   readonly p50: number;
   readonly p99: number;
   readonly p999: number;
@@ -59,8 +61,12 @@ export async function run(): Promise<BenchResult> {
     const large: { ours: Measured; peer: Measured }[] = [];
     const alone: { ours: Measured; direct: Measured; peer: Measured }[] = [];
     // Paired, so that a machine whose speed drifts changes both sides.
+    const databaseCpuUs: number[] = [];
     for (let round = 0; round < ROUNDS; round++) {
-      small.push({ ours: await measure(gateway, SMALL), peer: await measure(httpProxy, SMALL) });
+      const before = setup.databaseCpuSeconds();
+      const ours = await measure(gateway, SMALL);
+      databaseCpuUs.push(Math.round(((setup.databaseCpuSeconds() - before) / (ours.perSecond * SECONDS)) * 1e6));
+      small.push({ ours, peer: await measure(httpProxy, SMALL) });
       if (QUICK) continue;
       large.push({ ours: await measure(gateway, LARGE), peer: await measure(reserialise, LARGE) });
       alone.push({
@@ -127,6 +133,8 @@ export async function run(): Promise<BenchResult> {
     return {
       goals: [...goals, goal('failed calls in undisturbed rounds', failed, 'calls', 0, 'at_most')],
       figures: {
+        databaseCpuUs,
+        entriesPerGroup: await setup.entriesPerGroup(),
         seconds: SECONDS,
         connections: CONNECTIONS,
         small,
@@ -172,7 +180,7 @@ async function load(
   seconds: number,
   script: string,
 ): Promise<Measured> {
-  const before = target.pid === null ? 0 : cpuSeconds(target.pid);
+  const before = cpuSeconds(target.pid);
   const wrk = spawn('wrk', [
     ...['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '20s', '-s', script],
     target.url + path,
@@ -187,9 +195,11 @@ async function load(
     number
   >;
   const requests = result.requests as number;
+  const after = cpuSeconds(target.pid);
   return {
     perSecond: Math.round(requests / (result.seconds as number)),
-    cpuUs: target.pid === null ? 0 : Math.round(((cpuSeconds(target.pid) - before) / requests) * 1e6),
+    cpuUs: Math.round(((after.all - before.all) / requests) * 1e6),
+    kernelUs: Math.round(((after.kernel - before.kernel) / requests) * 1e6),
     p50: result.p50 as number,
     p99: result.p99 as number,
     p999: result.p999 as number,
@@ -222,12 +232,14 @@ end
   return file;
 }
 
-/** Linux: user and system time of a process, in seconds (100 ticks each). */
-function cpuSeconds(pid: number): number {
+/** Linux: CPU time of a process so far, in seconds (100 ticks each). */
+function cpuSeconds(pid: number | null): { all: number; kernel: number } {
+  if (pid === null) return { all: 0, kernel: 0 };
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
     .replace(/^.*\) /, '')
     .split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
+  const kernel = Number(fields[12]) / 100;
+  return { all: Number(fields[11]) / 100 + kernel, kernel };
 }
 
 function rssMb(pid: number): number {
@@ -287,22 +299,13 @@ async function startGateway(folder: string, setup: Setup, upstream: string, star
   const log = join(folder, 'gateway.log');
   const bin = join(import.meta.dirname, '..', 'bin');
   const serve = ['serve', '--config', file, '--roles', 'gateway'];
-  // BENCH_PROFILE=FOLDER: the same process with a CPU profile, for looking, not for figures.
-  const profile = process.env.BENCH_PROFILE;
+  // BENCH_FLAGS="--cpu-prof ...": the same process with other Node flags, for looking, not for figures.
+  const flags = process.env.BENCH_FLAGS?.split(' ');
+  const stdio: StdioOptions = ['ignore', flags === undefined ? 'ignore' : 'inherit', 'pipe'];
   const child =
-    profile === undefined
-      ? spawn(join(bin, 'strongroom'), serve, { stdio: ['ignore', 'ignore', 'pipe'] })
-      : spawn(
-          join(bin, 'node24'),
-          [
-            '--cpu-prof',
-            `--cpu-prof-dir=${profile}`,
-            '--max-semi-space-size=16',
-            join(bin, '..', 'src/cli/main.ts'),
-            ...serve,
-          ],
-          { stdio: ['ignore', 'ignore', 'pipe'] },
-        );
+    flags === undefined
+      ? spawn(join(bin, 'strongroom'), serve, { stdio })
+      : spawn(join(bin, 'node24'), [...flags, join(bin, '..', 'src/cli/main.ts'), ...serve], { stdio });
   started.push(child);
   let said = '';
   child.stderr?.on('data', (chunk) => {

@@ -36,7 +36,13 @@ const VARIABLES: readonly { readonly name: RegExp; readonly unless?: RegExp; rea
   { name: /^SSLKEYLOGFILE$/, problem: 'asks for TLS session keys to be written to a file' },
   { name: /^NODE_DEBUG(_NATIVE)?$/, problem: 'prints requests, headers included' },
   { name: /^NODE_V8_COVERAGE$/, problem: 'writes what ran to files' },
-  { name: /^NODE_(PATH|COMPILE_CACHE|REPL_EXTERNAL_MODULE)$/, problem: 'loads code from another place' },
+  { name: /^NODE_(PATH|REPL_EXTERNAL_MODULE)$/, problem: 'loads code from another place' },
+  // The launcher names this one folder, beside the packages themselves.
+  {
+    name: /^NODE_COMPILE_CACHE$/,
+    unless: /\/node_modules\/\.cache\/strongroom$/,
+    problem: 'loads code from another place',
+  },
   { name: /^NODE_USE_ENV_PROXY$/, unless: /^0?$/, problem: 'sends calls through a proxy' },
   { name: /^NODE_REDIRECT_WARNINGS$/, problem: 'sends warnings around the log' },
   { name: /^(LD_PRELOAD|LD_AUDIT|LD_LIBRARY_PATH|DYLD_.+)$/, problem: 'puts foreign code into the process' },

@@ -6,10 +6,7 @@ import { codeOf, StrongroomError } from './base/errors.ts';
 import type { Config } from './config.ts';
 import type { Kms } from './envelope/kms.ts';
 import { fileKms } from './envelope/kms-file.ts';
-import { startAdmin } from './main-admin.ts';
 import { type Common, type Part, ROLES, type Role, signerOf } from './main-common.ts';
-import { startGateway } from './main-gateway.ts';
-import { startWorker } from './main-worker.ts';
 import type { Log } from './redaction/logger.ts';
 import { auditWriterStore } from './store/audit.ts';
 import { storedHeads } from './store/audit-log.ts';
@@ -142,8 +139,9 @@ async function compareHeads(config: Config, database: Database): Promise<void> {
   }
 }
 
+/** Loaded when it starts: a process of one role does not hold the code of the others in memory. */
 const START: Readonly<Record<Role, (common: Common) => Promise<Part>>> = {
-  worker: startWorker,
-  gateway: startGateway,
-  admin: startAdmin,
+  worker: async (common) => (await import('./main-worker.ts')).startWorker(common),
+  gateway: async (common) => (await import('./main-gateway.ts')).startGateway(common),
+  admin: async (common) => (await import('./main-admin.ts')).startAdmin(common),
 };

@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { hash, timingSafeEqual } from 'node:crypto';
 import type { Secret } from '../base/secret.ts';
 
 /**
@@ -8,9 +8,7 @@ import type { Secret } from '../base/secret.ts';
 
 /** SHA-256 of an application key or admin token: what is stored and compared. */
 export function digestOf(secret: string | Secret<string>): Buffer {
-  return createHash('sha256')
-    .update(typeof secret === 'string' ? secret : secret.reveal(), 'utf8')
-    .digest();
+  return hash('sha256', typeof secret === 'string' ? secret : secret.reveal(), 'buffer');
 }
 
 /** Constant-time for digests; false for anything that is not 32 bytes. */

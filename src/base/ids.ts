@@ -21,6 +21,9 @@ export type ApplicationId = Brand<'ApplicationId'>;
 export type Handle = Brand<'Handle'>;
 
 const BASE32 = 'abcdefghijklmnopqrstuvwxyz234567'; // RFC 4648 section 6, lower case, no padding
+/** Value of each character code, 255 for a foreign one: every gateway call reads a handle. */
+const DIGITS = new Uint8Array(128).fill(255);
+for (let value = 0; value < 32; value++) DIGITS[BASE32.charCodeAt(value)] = value;
 
 export function base32(bytes: Uint8Array): string {
   let bits = 0;
@@ -45,8 +48,8 @@ export function fromBase32(text: string): Buffer | null {
   let value = 0;
   let at = 0;
   for (let i = 0; i < text.length; i++) {
-    const digit = BASE32.indexOf(text[i] as string);
-    if (digit < 0) return null;
+    const digit = DIGITS[text.charCodeAt(i)] ?? 255;
+    if (digit === 255) return null;
     value = (value << 5) | digit;
     bits += 5;
     if (bits >= 8) {

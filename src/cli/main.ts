@@ -1,6 +1,5 @@
 import { codeOf, ERRORS, StrongroomError } from '../base/errors.ts';
 import { type Command, EXIT, type Io } from './command.ts';
-import { COMMANDS } from './commands.ts';
 
 /**
  * `strongroom COMMAND [SUBCOMMAND] [...]`. Finds the command, runs it, turns what
@@ -9,8 +8,10 @@ import { COMMANDS } from './commands.ts';
 
 export async function run(argv: readonly string[], io: Io): Promise<number> {
   const [first, second] = argv;
+  // The one that runs for months does not hold the code of all the others in memory.
+  const COMMANDS = first === 'serve' ? [(await import('./serve.ts')).serve] : (await import('./commands.ts')).COMMANDS;
   if (first === undefined || first === '--help' || first === '-h' || first === 'help') {
-    io.stdout.write(overview());
+    io.stdout.write(overview(COMMANDS));
     return first === undefined ? EXIT.usage : EXIT.ok;
   }
   if (first === '--version') {
@@ -63,12 +64,12 @@ function explain(command: Command, error: unknown, json: boolean, io: Io): numbe
   return code === 'USAGE' || code === 'INPUT_INVALID' ? EXIT.usage : EXIT.failed;
 }
 
-function overview(): string {
+function overview(commands: readonly Command[]): string {
   return `strongroom: keeps Plaid access tokens, so that applications never hold one.
 
 usage: strongroom COMMAND [options]      strongroom COMMAND --help tells the rest
 
-${listing(COMMANDS)}
+${listing(commands)}
 Exit codes: 0 ok, 1 finding, 2 usage, 3 failed.
 `;
 }

@@ -101,6 +101,7 @@ export class Answers {
 
   /** Ownership and the register of what left, in one transaction, before the answer leaves. */
   async #learn(call: AdmittedCall, spots: readonly AnswerSpot[]): Promise<void> {
+    if (spots.length === 0 && call.endpoint.claims.length === 0) return;
     const subjects = await this.#subjects(call, spots, null);
     const released = await Promise.all(
       spots

@@ -73,12 +73,14 @@ export class Authentication {
     if (this.#refusals.throttled(source, name)) {
       this.#refuse(source, name, 'CREDENTIALS_THROTTLED');
     }
-    if (credentials === null || !APPLICATION_ID.test(credentials.id) || !isApplicationKey(credentials.key.reveal())) {
-      return this.#refuse(source, name, 'CREDENTIALS_REFUSED');
-    }
+    if (credentials === null) return this.#refuse(source, name, 'CREDENTIALS_REFUSED');
     const digest = digestOf(credentials.key);
     const held = this.#known.get(credentials.id);
     if (held !== undefined && this.#fits(held, digest)) return held;
+    // What cannot be right by its form does not cost a look at the database.
+    if (!APPLICATION_ID.test(credentials.id) || !isApplicationKey(credentials.key.reveal())) {
+      return this.#refuse(source, name, 'CREDENTIALS_REFUSED');
+    }
     const fresh = await this.#load(credentials.id);
     if (fresh !== null && this.#fits(fresh, digest)) return fresh;
     if (fresh === null) this.#fits(null, digest);
