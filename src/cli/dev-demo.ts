@@ -1,12 +1,13 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { request } from 'undici';
+import type { Simulator } from '../../simulator/start.ts';
 import { ANYWHERE, presetPolicy } from '../access/presets.ts';
 import { StrongroomError } from '../base/errors.ts';
 import type { EmbeddedDatabase } from '../store/embedded.ts';
 import { replaceFile } from '../store/home.ts';
 import { openSession } from '../store/session.ts';
-import type { DevJson } from './dev.ts';
+import { VERSION } from '../version.ts';
 
 /**
  * What a newcomer sees first: an application that links a bank through the gateway
@@ -25,6 +26,31 @@ interface Parts {
   readonly gatewayUrl: string;
   readonly adminUrl: string;
   readonly adminToken: string;
+}
+
+/** The shape of contracts: scripts read it. */
+export type DevJson = ReturnType<typeof devJson>;
+
+export function devJson(
+  parts: { gatewayUrl: string; adminUrl: string; adminToken: string },
+  demo: Demo,
+  simulator: Simulator,
+  database: EmbeddedDatabase,
+) {
+  return {
+    gateway: { url: parts.gatewayUrl, applicationId: demo.applicationId, applicationKey: demo.applicationKey },
+    admin: { url: parts.adminUrl, token: parts.adminToken },
+    simulator: {
+      url: simulator.url,
+      controlUrl: simulator.controlUrl,
+      controlToken: simulator.controlToken,
+      clientId: simulator.clientId,
+      secret: simulator.secret,
+    },
+    database: { url: database.url.reveal() },
+    pid: process.pid,
+    version: VERSION,
+  };
 }
 
 const FILE = join('secrets', 'demo.json');

@@ -10,12 +10,11 @@ import { createKekFile } from '../envelope/kms-file.ts';
 import { ROLES, startStrongroom } from '../main.ts';
 import { guardProcess } from '../redaction/crash.ts';
 import { openLog } from '../redaction/logger.ts';
-import { type EmbeddedDatabase, startEmbedded } from '../store/embedded.ts';
+import { startEmbedded } from '../store/embedded.ts';
 import { openHome, replaceFile } from '../store/home.ts';
 import { migrate } from '../store/migrate.ts';
-import { VERSION } from '../version.ts';
 import type { Command } from './command.ts';
-import { type Demo, linkDemo, summary } from './dev-demo.ts';
+import { devJson, linkDemo, summary } from './dev-demo.ts';
 import { untilSignal } from './serve.ts';
 
 /** `npm start`: a whole Strongroom with an offline Plaid, on an embedded PostgreSQL, in one process. */
@@ -114,31 +113,6 @@ Ends on SIGINT and SIGTERM. Not for production: see docs/operations/.
     }
   },
 };
-
-/** The shape of contracts: scripts read it. */
-export type DevJson = ReturnType<typeof devJson>;
-
-function devJson(
-  parts: { gatewayUrl: string; adminUrl: string; adminToken: string },
-  demo: Demo,
-  simulator: Simulator,
-  database: EmbeddedDatabase,
-) {
-  return {
-    gateway: { url: parts.gatewayUrl, applicationId: demo.applicationId, applicationKey: demo.applicationKey },
-    admin: { url: parts.adminUrl, token: parts.adminToken },
-    simulator: {
-      url: simulator.url,
-      controlUrl: simulator.controlUrl,
-      controlToken: simulator.controlToken,
-      clientId: simulator.clientId,
-      secret: simulator.secret,
-    },
-    database: { url: database.url.reveal() },
-    pid: process.pid,
-    version: VERSION,
-  };
-}
 
 function portOf(text: string): number {
   const port = Number(text);

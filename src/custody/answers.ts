@@ -17,8 +17,7 @@ import type { CallSecrets } from '../plaid/known-secrets.ts';
 import type { UpstreamAnswer } from '../plaid/upstream.ts';
 import { insertReleased, insertSubjects, type NewSubject } from '../store/records.ts';
 import type { Database } from '../store/sql.ts';
-import type { AdmittedCall, GatewayAnswer } from './call.ts';
-import type { Carried } from './forward.ts';
+import type { AdmittedCall, Carried, GatewayAnswer } from './call.ts';
 import type { Vault } from './vault.ts';
 
 /**

@@ -3,7 +3,9 @@ import type { Readable } from 'node:stream';
 import type { Admission } from '../access/admission.ts';
 import type { Secret } from '../base/secret.ts';
 import type { Endpoint } from '../plaid/endpoints.ts';
+import type { PlaidError } from '../plaid/errors.ts';
 import type { RequestReading } from '../plaid/request.ts';
+import type { UpstreamAnswer } from '../plaid/upstream.ts';
 import type { StoredRecord } from '../store/records.ts';
 import type { Application } from './authentication.ts';
 
@@ -53,4 +55,12 @@ export interface AdmittedCall {
 export interface Placed {
   readonly record: StoredRecord;
   readonly token: Secret<string>;
+}
+
+/** An answer of Plaid and what was put into the request that it answers. */
+export interface Carried {
+  readonly answer: UpstreamAnswer;
+  readonly placed: readonly Placed[];
+  readonly clientSecret: Secret<string>;
+  readonly error: PlaidError | null;
 }

@@ -10,8 +10,8 @@ import {
 } from '../store/operations.ts';
 import { insertSubjects } from '../store/records.ts';
 import { type Answers, tokenIn, valueAt } from './answers.ts';
-import type { AdmittedCall, GatewayAnswer } from './call.ts';
-import { auditCode, type Carried, type Forward } from './forward.ts';
+import type { AdmittedCall, Carried, GatewayAnswer } from './call.ts';
+import { auditCode, type Forward } from './forward.ts';
 import { OPERATION_LEASE_MS, type OperationParts } from './operation.ts';
 import { neverSent } from './rotation.ts';
 

@@ -2,14 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { AuditWriter } from '../audit/writer.ts';
 import type { Clock } from '../base/clock.ts';
 import { codeOf, StrongroomError } from '../base/errors.ts';
-import type { Secret } from '../base/secret.ts';
-import { type PlaidError, parsePlaidError } from '../plaid/errors.ts';
+import { parsePlaidError } from '../plaid/errors.ts';
 import { splice } from '../plaid/json-spots.ts';
-import type { Upstream, UpstreamAnswer } from '../plaid/upstream.ts';
+import type { Upstream } from '../plaid/upstream.ts';
 import { noteHealth, type StoredRecord } from '../store/records.ts';
 import type { Database } from '../store/sql.ts';
 import type { Answers } from './answers.ts';
-import type { AdmittedCall, GatewayAnswer, Placed } from './call.ts';
+import type { AdmittedCall, Carried, GatewayAnswer, Placed } from './call.ts';
 import { healthAfter } from './health.ts';
 import type { PlaidClients } from './plaid-clients.ts';
 import type { Vault } from './vault.ts';
@@ -28,14 +27,6 @@ export interface ForwardParts {
   readonly audit: AuditWriter;
   readonly database: Database;
   readonly clock: Clock;
-}
-
-/** An answer of Plaid and what was put into the request that it answers. */
-export interface Carried {
-  readonly answer: UpstreamAnswer;
-  readonly placed: readonly Placed[];
-  readonly clientSecret: Secret<string>;
-  readonly error: PlaidError | null;
 }
 
 /** How long a call whose token died on the way waits for the one who is replacing it, in milliseconds. */

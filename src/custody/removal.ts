@@ -1,6 +1,6 @@
 import { StrongroomError } from '../base/errors.ts';
-import type { AdmittedCall, GatewayAnswer } from './call.ts';
-import type { Carried, Forward } from './forward.ts';
+import type { AdmittedCall, Carried, GatewayAnswer } from './call.ts';
+import type { Forward } from './forward.ts';
 import { type Operation, type OperationParts, openOperation } from './operation.ts';
 import { neverSent, stepOf } from './rotation.ts';
 

@@ -1,8 +1,8 @@
 import { StrongroomError } from '../base/errors.ts';
 import { completeRotation } from '../store/operations.ts';
 import { tokenIn } from './answers.ts';
-import type { AdmittedCall, GatewayAnswer } from './call.ts';
-import { auditCode, type Carried, type Forward } from './forward.ts';
+import type { AdmittedCall, Carried, GatewayAnswer } from './call.ts';
+import { auditCode, type Forward } from './forward.ts';
 import { type Operation, type OperationParts, openOperation } from './operation.ts';
 
 /**
