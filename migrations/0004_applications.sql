@@ -86,6 +86,10 @@ grant select on applications, application_keys, application_freezes to strongroo
 grant select on applications, application_freezes to strongroom_admin, strongroom_worker, strongroom_auditor;
 grant select (application_id, slot, key_id, created_at, expires_at) on application_keys
   to strongroom_admin, strongroom_auditor;
+-- To hold keys against the audit log, which says the same of every key that was issued.
+create view application_key_checks as
+  select application_id, key_id, expires_at, encode(sha256(key_sha256), 'hex') as key_check from application_keys;
+grant select on application_key_checks to strongroom_admin, strongroom_auditor;
 
 grant insert (id, name, plaid_client_id, policy) on applications to strongroom_admin;
 grant update (policy, disabled_at) on applications to strongroom_admin;

@@ -153,6 +153,7 @@ export const CONFIG = section('Configuration of Strongroom.', {
         gateway: login('gateway (group role strongroom_gateway)'),
         admin: login('admin API (group role strongroom_admin)'),
         worker: login('worker (group role strongroom_worker)'),
+        auditor: login('auditor (group role strongroom_auditor), used by `strongroom doctor` only; it writes nothing'),
       }),
     ),
     poolSize: integer('Connections of each role to the database.', 10, 1, 200),

@@ -1,7 +1,8 @@
 import { createPrivateKey } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
-import { createSigner, logOrigin } from './audit/checkpoint.ts';
+import { createSigner, logOrigin, parseVerifier } from './audit/checkpoint.ts';
+import { compareWithExportedHead, type HeadComparison, readHeads } from './audit/heads.ts';
 import type { AuditWriter } from './audit/writer.ts';
 import { StrongroomError } from './base/errors.ts';
 import type { Config } from './config.ts';
@@ -10,9 +11,10 @@ import type { Kms } from './envelope/kms.ts';
 import { fingerprint } from './envelope/macs.ts';
 import type { Log } from './redaction/logger.ts';
 import { readSecret } from './secrets/read.ts';
-import type { Stamp } from './store/deployment.ts';
+import { storedHeads } from './store/audit-log.ts';
+import { compareStamp, type Stamp, type StampDifference } from './store/deployment.ts';
 import { dataKeyRows } from './store/keys.ts';
-import type { Database } from './store/sql.ts';
+import type { Database, Sql } from './store/sql.ts';
 
 /** What the roles share: their database login, their writer in the audit log, keys and the stamp. */
 
@@ -52,6 +54,48 @@ export function keyringOf({ config, database, audit, kms }: Common): Keyring {
       await audit.append('key.unwrapped', { data_key: dataKey, purpose, kek, code });
     },
   });
+}
+
+/**
+ * What can be compared of the stamp before anything is unwrapped or written: a
+ * database of somebody else must not even get an entry of ours. The Plaid secrets
+ * are compared with {@link stampOf}, which needs a key.
+ */
+export function identityDifferences(
+  config: Config,
+  kms: Pick<Kms, 'keyId'>,
+  stamped: Stamp,
+): readonly StampDifference[] {
+  return compareStamp(stamped, {
+    deploymentId: config.deployment.id,
+    environment: config.deployment.environment,
+    plaidEnvironment: config.plaid.environment,
+    kekId: kms.keyId,
+    plaidClients: config.plaid.clients.map(({ clientId }) => {
+      const known = stamped.plaidClients.find((client) => client.clientId === clientId);
+      return known ?? { clientId, secretFingerprint: Buffer.alloc(0) };
+    }),
+  });
+}
+
+/** What the database knows beside the newest head in each file of `audit.heads`; files that are not there are left out. */
+export async function compareHeads(
+  config: Config,
+  sql: Sql,
+): Promise<{ readonly file: string; readonly compared: HeadComparison }[]> {
+  const signer = await signerOf(config);
+  const verifier = parseVerifier(signer.vkey);
+  const all = [];
+  for (const { file } of config.audit.heads) {
+    if (file === undefined || verifier === null) continue;
+    const heads = await readHeads(file, [verifier]).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return null;
+      throw error;
+    });
+    if (heads !== null)
+      all.push({ file, compared: await compareWithExportedHead(heads, signer.name, storedHeads(sql)) });
+  }
+  return all;
 }
 
 /** What this configuration would stamp a database with. */

@@ -1,19 +1,17 @@
-import { parseVerifier } from './audit/checkpoint.ts';
-import { compareWithExportedHead, readHeads } from './audit/heads.ts';
 import { startAuditWriter } from './audit/writer.ts';
 import { systemClock, systemRandom } from './base/clock.ts';
 import { codeOf, StrongroomError } from './base/errors.ts';
 import type { Config } from './config.ts';
 import type { Kms } from './envelope/kms.ts';
 import { fileKms } from './envelope/kms-file.ts';
-import { type Common, type Part, ROLES, type Role, signerOf } from './main-common.ts';
+import { type Common, compareHeads, identityDifferences, type Part, ROLES, type Role } from './main-common.ts';
 import type { Log } from './redaction/logger.ts';
 import { auditWriterStore } from './store/audit.ts';
-import { storedHeads } from './store/audit-log.ts';
 import type { ConnectionOptions } from './store/connection.ts';
+import { readStamp, stampMismatch } from './store/deployment.ts';
 import { requireCurrentSchema } from './store/migrate.ts';
 import { checkLogin, checkServer } from './store/server-checks.ts';
-import { type Database, openDatabase } from './store/sql.ts';
+import { openDatabase, type Sql } from './store/sql.ts';
 
 /**
  * The composition root: takes a checked configuration, builds the parts of each
@@ -95,7 +93,8 @@ async function openCommon(
   for (const finding of await checkLogin(database.sql, role, strict))
     log.warn({ role, reason: finding }, 'database login');
   await requireCurrentSchema(database.sql);
-  if (role !== 'admin') await compareHeads(config, database);
+  await requireOurDatabase(config, kms, database.sql);
+  if (role !== 'admin') await requireHeads(config, database.sql);
 
   const audit = await startAuditWriter({
     store: auditWriterStore(database.sql),
@@ -115,21 +114,26 @@ async function openCommon(
   return { config, log, role, database, audit, kms };
 }
 
+/** Before anything is written: whose database this is. Another KEK is named as such. */
+async function requireOurDatabase(config: Config, kms: Kms, sql: Sql): Promise<void> {
+  const stamped = await readStamp(sql);
+  if (stamped === null) return;
+  const differences = identityDifferences(config, kms, stamped);
+  if (differences.length === 0) return;
+  if (differences.every(({ field }) => field === 'kms')) {
+    throw new StrongroomError('KEK_WRONG', {
+      detail: `The database was stamped with ${stamped.kekId}; configured is ${kms.keyId}.`,
+    });
+  }
+  throw stampMismatch(differences);
+}
+
 /**
  * A database that is behind a head which left it was put back to an older state:
  * rotations since then would be undone by using it. A person has to look first.
  */
-async function compareHeads(config: Config, database: Database): Promise<void> {
-  const signer = await signerOf(config);
-  const verifier = parseVerifier(signer.vkey);
-  for (const { file } of config.audit.heads) {
-    if (file === undefined || verifier === null) continue;
-    const heads = await readHeads(file, [verifier]).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return null;
-      throw error;
-    });
-    if (heads === null) continue;
-    const compared = await compareWithExportedHead(heads, signer.name, storedHeads(database.sql));
+async function requireHeads(config: Config, sql: Sql): Promise<void> {
+  for (const { file, compared } of await compareHeads(config, sql)) {
     if (compared.state === 'behind' || compared.state === 'forked') {
       throw new StrongroomError('AUDIT_BROKEN', {
         file,
@@ -139,7 +143,6 @@ async function compareHeads(config: Config, database: Database): Promise<void> {
   }
 }
 
-/** Loaded when it starts: a process of one role does not hold the code of the others in memory. */
 const START: Readonly<Record<Role, (common: Common) => Promise<Part>>> = {
   worker: async (common) => (await import('./main-worker.ts')).startWorker(common),
   gateway: async (common) => (await import('./main-gateway.ts')).startGateway(common),

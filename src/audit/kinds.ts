@@ -180,7 +180,15 @@ export const KINDS = {
   // Applications and their keepers
   'application.created': {
     says: 'An application was added.',
-    fields: { application: 'application', name: 'text?', policy_sha256: 'hash?', by: 'word?', key: 'text?' },
+    fields: {
+      application: 'application',
+      name: 'text?',
+      policy_sha256: 'hash?',
+      by: 'word?',
+      key: 'text?',
+      // SHA-256 of what is stored of the key: its SHA-256.
+      key_check: 'hash?',
+    },
   },
   'application.policy_changed': {
     says: 'What an application may do changed.',
@@ -188,7 +196,7 @@ export const KINDS = {
   },
   'application.key_rotated': {
     says: 'An application got a new key.',
-    fields: { application: 'application', key: 'text?', valid_keys: 'count?', by: 'word?' },
+    fields: { application: 'application', key: 'text?', valid_keys: 'count?', by: 'word?', key_check: 'hash?' },
   },
   'application.disabled': {
     says: 'An application was shut out for good.',

@@ -10,7 +10,7 @@ import type { ConnectionOptions } from '../store/connection.ts';
  * `database.url`, the login from `database.logins`.
  */
 
-type Login = Role | 'owner';
+type Login = Role | 'owner' | 'auditor';
 
 /**
  * @throws StrongroomError `CONFIG_INVALID` when a login is missing; `SECRET_UNREADABLE`.

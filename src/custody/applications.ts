@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { digestOf } from '../access/credentials.ts';
 import { type Policy, parsePolicy, policyDigest } from '../access/policy.ts';
 import type { AuditWriter } from '../audit/writer.ts';
@@ -105,6 +106,7 @@ export class Applications {
           policy_sha256: policyDigest(policy),
           by,
           key: issued.keyId,
+          key_check: keyCheck(issued.key),
         });
       },
       () => store.keyExists(this.#database.sql, id, issued.keyId),
@@ -185,6 +187,7 @@ export class Applications {
           key: issued.keyId,
           valid_keys: valid,
           by,
+          key_check: keyCheck(issued.key),
         });
       },
       () => store.keyExists(this.#database.sql, id, issued.keyId),
@@ -256,6 +259,11 @@ async function enabled(sql: Sql, id: string): Promise<{ policy: unknown }> {
   if (before === null) throw new StrongroomError('APPLICATION_UNKNOWN');
   if (before.disabled) throw new StrongroomError('APPLICATION_DISABLED');
   return before;
+}
+
+/** By which doctor sees that a stored key is the one that was issued; see application_key_checks. */
+function keyCheck(key: Secret<string>): string {
+  return hash('sha256', digestOf(key));
 }
 
 function readName(text: string): string {

@@ -98,6 +98,15 @@ export async function listApplications(sql: Sql): Promise<ApplicationRow[]> {
   return (await sql.query<ApplicationRow>(`${ROWS} order by a.name, a.id`)).rows;
 }
 
+/** Keys that are valid, as the audit log names them: by id, and by a digest of what is stored. */
+export async function keyChecks(sql: Sql): Promise<{ applicationId: string; keyId: string; keyCheck: string }[]> {
+  const { rows } = await sql.query<{ applicationId: string; keyId: string; keyCheck: string }>(
+    `select application_id as "applicationId", key_id as "keyId", key_check as "keyCheck"
+       from application_key_checks where expires_at is null or expires_at > now() order by 1, 2`,
+  );
+  return rows;
+}
+
 export async function applicationRow(sql: Sql, id: string): Promise<ApplicationRow | null> {
   return (await sql.query<ApplicationRow>(`${ROWS} where a.id = $1`, [id])).rows[0] ?? null;
 }

@@ -116,11 +116,14 @@ function clientIds({ plaidClients }: Stamp): string {
 /** @throws StrongroomError `STAMP_MISMATCH`, naming every setting that differs. Changes nothing. */
 export function requireSameStamp(stamped: Stamp, configured: Stamp): void {
   const differences = compareStamp(stamped, configured);
-  if (differences.length === 0) return;
+  if (differences.length > 0) throw stampMismatch(differences);
+}
+
+export function stampMismatch(differences: readonly StampDifference[]): StrongroomError {
   const sentences = differences.map(
     ({ field, stamped: was, configured: is }) => `${field} is ${is}, the database has ${was}`,
   );
-  throw new StrongroomError('STAMP_MISMATCH', {
+  return new StrongroomError('STAMP_MISMATCH', {
     detail: `${sentences.join('; ')}.`,
     fields: differences.map(({ field }) => field).join(' '),
   });

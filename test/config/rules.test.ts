@@ -150,7 +150,7 @@ test('the rules know every reference of the table', () => {
   const login = { user: 'u', password: 'file:/p' };
   const known = references({
     plaid: { clients: [{ secret: 'file:/s' }] },
-    database: { logins: { owner: login, gateway: login, admin: login, worker: login } },
+    database: { logins: { owner: login, gateway: login, admin: login, worker: login, auditor: login } },
     listeners: { gateway: { tls: { key: 'file:/k' } }, admin: { token: 'file:/t' } },
     audit: { signingKey: 'file:/a' },
   } as never);
