@@ -33,6 +33,7 @@ export interface AnswersParts {
 }
 
 type Buffered = Extract<UpstreamAnswer, { kind: 'buffered' }>;
+type Streamed = Extract<UpstreamAnswer, { kind: 'stream' }>;
 
 export class Answers {
   readonly #parts: AnswersParts;
@@ -49,19 +50,29 @@ export class Answers {
   async receive(call: AdmittedCall, carried: Carried): Promise<{ answer: GatewayAnswer; sealed: number }> {
     const { answer } = carried;
     const secrets = secretsOf(carried);
-    for (const value of Object.values(answer.headers)) this.#stop(call, findLeakInText(value, secrets));
-
-    if (answer.kind === 'stream') {
-      // Too large to be read whole: nothing in it can be replaced, so nothing may be due for replacement.
-      if (call.endpoint.tokensOut.length > 0 && answer.status < 300) {
-        answer.body.destroy();
-        throw new StrongroomError('UPSTREAM_BROKEN', { endpoint: call.endpoint.path, reason: 'too large to rewrite' });
-      }
-      return { answer: { ...answer, body: this.#scanned(call, answer.body, secrets) }, sealed: 0 };
-    }
+    if (answer.kind === 'stream') return { answer: this.#streamed(call, answer, secrets), sealed: 0 };
+    this.#stopHeaders(call, answer, secrets);
     if (answer.status >= 300) return { answer: await this.#refusal(call, carried, answer, secrets), sealed: 0 };
     if (!call.endpoint.binary) checkObject(answer.body, call);
     return this.#success(call, answer, secrets);
+  }
+
+  /** Too large to be read whole. What is not passed on is let go of: it would hold its connection. */
+  #streamed(call: AdmittedCall, answer: Streamed, secrets: CallSecrets): GatewayAnswer {
+    try {
+      this.#stopHeaders(call, answer, secrets);
+      // Nothing in it can be replaced, so nothing may be due for replacement; and no error of Plaid is that large.
+      if (answer.status >= 300) throw broken(call, 'too large for an error');
+      if (call.endpoint.tokensOut.length > 0) throw broken(call, 'too large to rewrite');
+      return { ...answer, body: this.#scanned(call, answer.body, secrets) };
+    } catch (error) {
+      answer.body.destroy();
+      throw error;
+    }
+  }
+
+  #stopHeaders(call: AdmittedCall, answer: UpstreamAnswer, secrets: CallSecrets): void {
+    for (const value of Object.values(answer.headers)) this.#stop(call, findLeakInText(value, secrets));
   }
 
   async #success(
@@ -188,7 +199,7 @@ export class Answers {
       if (error instanceof StrongroomError && error.code === 'UPSTREAM_LEAK')
         this.#alarm(call, String(error.facts.kind));
     };
-    return Readable.from(
+    const scanned = Readable.from(
       (async function* () {
         try {
           for await (const chunk of body) {
@@ -206,6 +217,8 @@ export class Answers {
       })(),
       { objectMode: false },
     );
+    // A caller that left before the first part was asked for: the generator has not begun, and has no end either.
+    return scanned.once('close', () => body.destroy());
   }
 
   #stop(call: AdmittedCall, leak: Leak | null): void {

@@ -70,13 +70,13 @@ export class Exchange {
     let carried: Carried;
     let mayHaveHappened = attempt > 1;
     try {
-      carried = await this.#forward.send(call);
+      carried = await this.#forward.sendWhole(call);
     } catch (error) {
       if (neverSent(error) && !mayHaveHappened) return this.#notDone(call, mac, error);
       if (!neverSent(error)) mayHaveHappened = true;
       // One more try does no harm: a public token works once, whoever gets the answer.
       try {
-        carried = await this.#forward.send(call);
+        carried = await this.#forward.sendWhole(call);
       } catch (second) {
         return this.#unknown(call, mac, second);
       }

@@ -81,6 +81,19 @@ export class Forward {
     return this.#sendOnce(call, now as StoredRecord[]);
   }
 
+  /**
+   * As {@link send}, for calls whose answer decides what becomes of a token: an
+   * answer that is too large to be held is not understood.
+   *
+   * @throws StrongroomError UPSTREAM_BROKEN for such an answer; as send.
+   */
+  async sendWhole(call: AdmittedCall): Promise<Carried> {
+    const carried = await this.send(call);
+    if (carried.answer.kind !== 'stream') return carried;
+    carried.answer.body.destroy();
+    throw new StrongroomError('UPSTREAM_BROKEN', { endpoint: call.endpoint.path, reason: 'too_large' });
+  }
+
   /** The records as they stand now, once nobody is changing them any more. */
   async #settled(call: AdmittedCall, patienceMs: number): Promise<readonly (StoredRecord | null)[]> {
     const { clock, vault } = this.#parts;

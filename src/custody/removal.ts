@@ -25,7 +25,7 @@ export class Removal {
 
     let carried: Carried;
     try {
-      carried = await this.#forward.send(call);
+      carried = await this.#forward.sendWhole(call);
     } catch (error) {
       this.#forward.failed(call, error);
       if (neverSent(error)) {

@@ -33,7 +33,7 @@ export class Rotation {
 
     let carried: Carried;
     try {
-      carried = await this.#forward.send(call);
+      carried = await this.#forward.sendWhole(call);
     } catch (error) {
       await this.#lost(call, operation, error);
       throw this.#named(error);

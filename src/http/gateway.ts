@@ -139,9 +139,10 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
         exchange.trace,
       );
       reply.hijack();
+      let left: string | undefined;
       if (Buffer.isBuffer(result.body)) write(reply.raw, result.status, result.headers, result.body);
-      else await stream(reply.raw, result.status, result.headers, result.body);
-      log('info', fieldsOf(exchange, result.status), 'answered');
+      else left = await stream(reply.raw, result.status, result.headers, result.body);
+      log('info', { ...fieldsOf(exchange, result.status), ...(left && { reason: left }) }, 'answered');
     } catch (error) {
       refuse(reply, exchange, asStrongroomError(error));
     } finally {
@@ -260,16 +261,38 @@ function linger(request: IncomingMessage, then: () => void): void {
   request.on('error', IGNORE).on('end', over).on('close', over).resume();
 }
 
-/** Large and binary answers. A scanner that finds a secret destroys the source, and with it the connection. */
+/** How a pipeline says that the caller is gone: nothing is wrong with the answer, nor with us. */
+const CALLER_LEFT = new Set([
+  'ERR_STREAM_PREMATURE_CLOSE',
+  'ERR_STREAM_UNABLE_TO_PIPE',
+  'ERR_STREAM_DESTROYED',
+  'ECONNRESET',
+  'EPIPE',
+]);
+
+/**
+ * Large and binary answers. A scanner that finds a secret destroys the source, and with it the connection.
+ *
+ * @returns why the answer did not arrive in whole, when the caller did not wait for it.
+ */
 function stream(
   raw: ServerResponse,
   status: number,
   headers: Readonly<Record<string, string>>,
   body: Readable,
-): Promise<void> {
+): Promise<string | undefined> {
+  if (raw.destroyed) {
+    // A pipeline that never begins would leave the source as it is, and its connection open.
+    body.destroy();
+    return Promise.resolve('caller_left');
+  }
   raw.writeHead(status, headers);
   return new Promise((resolve, reject) => {
-    pipeline(body, raw, (error) => (error ? reject(error) : resolve()));
+    pipeline(body, raw, (error) => {
+      if (!error) resolve(undefined);
+      else if (CALLER_LEFT.has(error.code ?? '')) resolve('caller_left');
+      else reject(error);
+    });
   });
 }
 

@@ -129,6 +129,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
         callback(error);
       },
     });
+    // An answer that nobody reads any more fails too, and must not end the process with it.
+    stream.on('error', () => {});
     this.#stream = stream;
     for (const chunk of this.#chunks) stream.push(chunk);
     this.#chunks = [];
