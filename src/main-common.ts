@@ -42,7 +42,12 @@ export async function signerOf(config: Config) {
   return createSigner(logOrigin(config.deployment.id), createPrivateKey(pem.reveal()));
 }
 
-export function keyringOf({ config, database, audit, kms }: Common): Keyring {
+export function keyringOf({
+  config,
+  database,
+  audit,
+  kms,
+}: Pick<Common, 'config' | 'audit' | 'kms'> & { readonly database: Pick<Database, 'sql'> }): Keyring {
   return new Keyring({
     kms,
     rows: dataKeyRows(database.sql),

@@ -18,6 +18,8 @@ import { openDatabase, type Sql } from './store/sql.ts';
  * role, starts listeners and workers, and stops them in order. It decides nothing.
  */
 
+export { type ExamineOptions, examine } from './main-doctor.ts';
+export type { Check } from './main-doctor-verdict.ts';
 export { ROLES, type Role };
 
 export interface StartOptions {

@@ -4,6 +4,7 @@ import { adminAuditConnector } from './audit-connector.ts';
 import { auditVerify } from './audit-verify.ts';
 import type { Command } from './command.ts';
 import { dev } from './dev.ts';
+import { doctor } from './doctor.ts';
 import { itemsList, itemsShow } from './items.ts';
 import { migrateCommand } from './migrate.ts';
 import { serve } from './serve.ts';
@@ -14,6 +15,7 @@ export const COMMANDS: readonly Command[] = [
   dev,
   serve,
   migrateCommand,
+  doctor,
   ...APPS,
   itemsList,
   itemsShow,

@@ -83,17 +83,19 @@ export interface UnsettledOperation {
   readonly state: string;
   readonly reason: string | null;
   readonly openedAt: Date;
+  /** Longer open than its holder may take: nobody is at it any more. */
+  readonly overdue: boolean;
 }
 
 /** What an operator has to look at: open and uncertain operations, oldest first. */
 export async function unsettledOperations(sql: Sql, limit: number): Promise<UnsettledOperation[]> {
   const { rows } = await sql.query<UnsettledOperation>(
     `select operation_id::text as "operationId", kind, record_id as "recordId", application_id as "applicationId",
-            state, reason, opened_at as "openedAt"
+            state, reason, opened_at as "openedAt", lease_until < now() as overdue
        from operations where state in ('open', 'uncertain')
      union all
      select encode(public_token_mac, 'hex'), 'exchange', record_id, application_id, state,
-            case state when 'uncertain' then 'possible orphan: link again' end, opened_at
+            case state when 'uncertain' then 'possible orphan: link again' end, opened_at, lease_until < now()
        from exchanges where state <> 'done'
       order by "openedAt"
       limit $1`,
