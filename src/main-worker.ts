@@ -3,10 +3,12 @@ import { startSequencer } from './audit/sequencer-loop.ts';
 import { systemClock } from './base/clock.ts';
 import { codeOf } from './base/errors.ts';
 import { sweep, tidy } from './custody/sweep.ts';
+import { dataKeyIdOf, isSealedFor } from './envelope/envelope.ts';
 import { type Common, keyringOf, type Part, signerOf, stampOf } from './main-common.ts';
 import { leaseSequencer } from './store/audit.ts';
 import { newestCheckpoint, recordHead } from './store/audit-log.ts';
 import { readStamp, requireSameStamp, stampOnce } from './store/deployment.ts';
+import { type RecordDigest, recordById } from './store/records.ts';
 
 /** The worker: makes keys and stamp at first start, sequences the audit log, exports heads, names what was left open. */
 
@@ -52,9 +54,22 @@ export async function startWorker(common: Common): Promise<Part> {
       log.warn({ component: 'heads', origin: destination, err: error }, 'a signed head could not leave'),
   });
   const sweeping = every(SWEEP_MS, async () => {
-    const { uncertain, orphans } = await sweep(database, audit);
+    const { uncertain, orphans } = await sweep({ database, audit, isGenuine });
     if (uncertain + orphans > 0) log.error({ component: 'sweep', count: uncertain + orphans }, 'unsettled operations');
   });
+  async function isGenuine({ recordId }: RecordDigest): Promise<boolean> {
+    const record = await recordById(database.sql, recordId);
+    if (record === null || record.sealed === null) return record !== null;
+    const { plaidClientId, kind, version, sealed } = record;
+    try {
+      const dataKey = await keyring.get(dataKeyIdOf(sealed));
+      const { deploymentId, plaidEnvironment } = stamp;
+      return isSealedFor(dataKey, { deploymentId, plaidEnvironment, plaidClientId, recordId, kind, version }, sealed);
+    } catch (error) {
+      if (codeOf(error) === 'SEAL_BROKEN') return false; // not even an envelope, or under a key that never was
+      throw error;
+    }
+  }
   const tidying = every(TIDY_MS, () => tidy(database));
 
   function every(ms: number, work: () => Promise<void>): { stop(): Promise<void> } {

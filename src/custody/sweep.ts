@@ -4,6 +4,13 @@ import { markWitnessed, type RecordDigest, unwitnessedRecords } from '../store/r
 import type { Database } from '../store/sql.ts';
 import { pruneUsage } from '../store/usage.ts';
 
+export interface SweepParts {
+  readonly database: Database;
+  readonly audit: AuditWriter;
+  /** Whether we sealed what the row holds, for this row and version; true for one without ciphertext. */
+  readonly isGenuine: (record: RecordDigest) => Promise<boolean>;
+}
+
 /** Longer than a gateway that lives takes to write an entry itself. */
 const WITNESS_PATIENCE_MS = 30_000;
 
@@ -16,7 +23,11 @@ const WITNESS_PATIENCE_MS = 30_000;
  * It settles nothing: an expired lease means that the outcome is unknown, and that
  * is what it writes down.
  */
-export async function sweep(database: Database, audit: AuditWriter): Promise<{ uncertain: number; orphans: number }> {
+export async function sweep({
+  database,
+  audit,
+  isGenuine,
+}: SweepParts): Promise<{ uncertain: number; orphans: number }> {
   let uncertain = 0;
   for (const operation of await expiredOperations(database.sql)) {
     await audit.append(`${operation.kind}.uncertain`, {
@@ -44,11 +55,12 @@ export async function sweep(database: Database, audit: AuditWriter): Promise<{ u
   return { uncertain, orphans: orphans.length };
 
   /**
-   * A row that somebody put in by hand gets its entry too. That hides nothing: it
-   * opens only if we sealed it, and an older version or a second ciphertext of one
-   * version contradicts the entries that are there.
+   * A row that somebody put in by hand gets no entry, so that doctor goes on naming
+   * it. One that is genuine and was put back says nothing new: the later entries of
+   * its record stand in the log.
    */
   async function witnessFor(record: RecordDigest): Promise<void> {
+    if (!(await isGenuine(record))) return;
     const { recordId, version, kind, ciphertextSha256, dataKeyId, applicationId, rowSha256 } = record;
     if (ciphertextSha256 === null) {
       await audit.append('record.shredded', { record: recordId, version, reason: 'holder_gone' });

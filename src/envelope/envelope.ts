@@ -117,6 +117,31 @@ export function open(
   sealed: Uint8Array,
   _admission: Admission,
 ): Secret<string> {
+  const plaintext = decrypt(dataKey, binding, sealed);
+  try {
+    if (isUtf8(plaintext)) return new Secret(plaintext.toString('utf8'));
+  } finally {
+    plaintext.fill(0);
+  }
+  throw broken(binding);
+}
+
+/**
+ * Whether a ciphertext was sealed under this key for this place. Needs no admission:
+ * it tells nothing of what is inside.
+ */
+export function isSealedFor(dataKey: DataKey, binding: RecordBinding, sealed: Uint8Array): boolean {
+  try {
+    decrypt(dataKey, binding, sealed).fill(0);
+    return true;
+  } catch (error) {
+    if (error instanceof StrongroomError && error.code === 'SEAL_BROKEN') return false;
+    throw error;
+  }
+}
+
+/** The caller empties what it gets. Throws SEAL_BROKEN. */
+function decrypt(dataKey: DataKey, binding: RecordBinding, sealed: Uint8Array): Buffer {
   if (dataKey.purpose !== 'record' || !isFramed(sealed)) throw broken(binding);
   const prepared = prepare(dataKey);
   for (let i = 0; i < 16; i++) if (sealed[KEY_ID_AT + i] !== prepared.id[i]) throw broken(binding);
@@ -136,13 +161,11 @@ export function open(
     decipher.setAuthTag(sealed.subarray(tagAt));
     plaintext = decipher.update(sealed.subarray(CIPHERTEXT_AT, tagAt));
     decipher.final(); // throws when the tag does not fit; until then `plaintext` is not to be looked at
-    if (isUtf8(plaintext)) return new Secret(plaintext.toString('utf8'));
+    return plaintext;
   } catch {
-    // The same answer as below.
-  } finally {
     plaintext?.fill(0);
+    throw broken(binding);
   }
-  throw broken(binding);
 }
 
 /**

@@ -157,6 +157,9 @@ export async function unwitnessedRecords(sql: Sql, olderThanMs: number, limit = 
   const { rows } = await sql.query<RecordDigest>(
     `select ${DIGESTS} from record_digests
       where unwitnessed and changed_at < now() - $1 * interval '1 millisecond'
+        and (ciphertext_sha256 is not null
+             or exists (select from operations o
+                         where o.record_id = record_digests.record_id and o.kind = 'removal' and o.state = 'done'))
       order by changed_at limit $2`,
     [olderThanMs, limit],
   );
