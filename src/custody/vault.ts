@@ -93,6 +93,12 @@ export class Vault {
    */
   async open(record: StoredRecord, admission: Admission): Promise<Secret<string>> {
     if (!covers(admission, record.recordId) || record.sealed === null) throw new StrongroomError('INTERNAL');
+    const { key: indexKey } = await this.#parts.keyring.current('index');
+    // The handle that was asked for is not bound by the ciphertext: with two of them swapped in the
+    // table, a caller would get another item than the one it means.
+    if (!handleHash(recordHandleId(indexKey, record.recordId)).equals(record.handleHash)) {
+      throw new StrongroomError('SEAL_BROKEN', { record: record.recordId });
+    }
     const dataKey = await this.#parts.keyring.get(dataKeyIdOf(record.sealed));
     return open(dataKey, this.#binding(record, record.version), record.sealed, admission);
   }
