@@ -29,7 +29,7 @@ const everything = read('src', 'simulator', 'migrations', 'scripts', 'test', 'be
 const REVEALS: Readonly<Record<string, string>> = {
   'src/access/credentials.ts': 'hashes an application key',
   'src/cli/admin-client.ts': 'sends the admin token',
-  'src/cli/dev.ts': 'writes the database URL of a home folder for its owner',
+  'src/cli/dev-demo.ts': 'writes the database URL of a home folder for its owner',
   'src/custody/answers.ts': 'looks for the token of the call in its answer',
   'src/custody/authentication.ts': 'checks the shape of an application key',
   'src/custody/forward.ts': 'puts the token into the body that goes to Plaid',

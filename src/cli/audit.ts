@@ -125,7 +125,7 @@ ${connector.help}`,
 }
 
 /** Entries are printable ASCII, whatever was written into them: nothing here can move a cursor. */
-function forPeople(line: string): string {
+export function forPeople(line: string): string {
   const read = parseLine(line);
   if (read?.type !== 'entry' || read.entry === null) return '(an entry that cannot be read)';
   const { at, kind, writer } = read.entry;

@@ -8,6 +8,7 @@ import type { EmbeddedDatabase } from '../store/embedded.ts';
 import { replaceFile } from '../store/home.ts';
 import { openSession } from '../store/session.ts';
 import { VERSION } from '../version.ts';
+import { forPeople } from './audit.ts';
 
 /**
  * What a newcomer sees first: an application that links a bank through the gateway
@@ -130,7 +131,7 @@ export async function summary(parts: {
 }): Promise<string> {
   const { demo, description } = parts;
   const row = await sealedRow(parts.database, demo.itemId);
-  const entries = await lastEntries(description, 4);
+  const entries = await lastEntries(description, 5);
   const { url } = description.gateway;
   return `
 Strongroom ${description.version} is up (${parts.seconds.toFixed(1)} s). Ctrl-C stops it; everything is kept in ${parts.home}
@@ -144,7 +145,7 @@ A demo bank is linked (${demo.accounts} accounts). The application holds this ha
 
 The database holds this row (the token is sealed in it):
 ${row}
-The audit log says (the last ${entries.length} entries):
+The audit log says of it (strongroom audit tail shows all):
 ${entries.map((entry) => `  ${entry}\n`).join('')}
 Try it:
   curl -s ${url}/accounts/get \\
@@ -187,28 +188,29 @@ async function sealedRow(database: EmbeddedDatabase, itemId: string): Promise<st
   }
 }
 
-/** The newest entries that have their place in the log, shortened for a terminal. */
+/** What the calls of the demo have left in the log, once it has its place there (within a second). */
 async function lastEntries({ admin }: DevJson, count: number): Promise<string[]> {
-  const signal = AbortSignal.timeout(3_000);
   const lines: string[] = [];
   try {
-    const answer = await request(`${admin.url}/audit/tail?from=-${count}`, {
+    const answer = await request(`${admin.url}/audit/tail?from=-100`, {
       headers: { authorization: `Bearer ${admin.token}` },
-      signal,
+      signal: AbortSignal.timeout(3_000),
     });
     let rest = '';
     for await (const chunk of answer.body) {
       const parts = (rest + String(chunk)).split('\n');
       rest = parts.pop() as string;
-      lines.push(...parts);
-      if (lines.length >= count) break;
+      lines.push(...parts.filter((line) => /"kind":"(access|exchange|record)\./.test(line)));
+      if (lines.some((line) => line.includes('"/accounts/get"'))) break;
     }
   } catch {
     // Nothing has its place yet; `strongroom audit tail` shows it in a moment.
   }
-  return lines.slice(0, count).map(shorten);
+  return lines.slice(-count).map(shorten);
 }
 
+/** One line of a terminal that is not very wide. */
 function shorten(line: string): string {
-  return line.length <= 150 ? line : `${line.slice(0, 147)}...`;
+  const text = forPeople(line).trim();
+  return text.length <= 140 ? text : `${text.slice(0, 137)}...`;
 }
