@@ -92,8 +92,8 @@ export const RULES: readonly ConfigRule[] = [
     breaches: (draft) => {
       const { database } = draft;
       if (database?.url === undefined || database.embedded === true) return [];
-      const { gateway, admin, worker } = database.logins ?? {};
-      return gateway === undefined && admin === undefined && worker === undefined
+      const { gateway, admin, worker, auditor } = database.logins ?? {};
+      return [gateway, admin, worker, auditor].every((login) => login === undefined)
         ? [breach('database.logins', 'no login is named', 'add gateway, admin, worker with user and password')]
         : [];
     },

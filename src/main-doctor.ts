@@ -77,6 +77,10 @@ export async function* examine(options: ExamineOptions): AsyncIterable<Check> {
     const stamped = await readStamp(sql);
     const stamp = await check('stamp', async () => stampFits(config, kms, stamped));
     yield stamp;
+    if (stamp.details.some(({ id }) => id !== 'kms')) {
+      for (const name of CHECK_NAMES.slice(4)) yield { name, ...skipped('the stamp comes first') };
+      return;
+    }
     const heads = await check('heads', () => headsAreBehind(config, sql));
     // An entry of ours has no place in a database that is somebody else's, or that a person has to look at first.
     const mayWrite = stamp.outcome === 'ok' && stamped !== null && heads.outcome !== 'finding';
@@ -189,7 +193,11 @@ async function keysUnwrap(
   stamped: StoredStamp | null,
   mayWrite: boolean,
 ): Promise<Verdict> {
-  if (kms instanceof Error) throw kms;
+  const place = await options.connection('worker');
+  if (kms instanceof Error) {
+    if (place === null) return skipped("the KEK cannot be read here; unwrapping needs it and the worker's login");
+    throw kms;
+  }
   const keys = await dataKeySummaries(sql);
   const usable = keys.filter(({ state }) => state === 'active' || state === 'deactivated' || state === 'compromised');
   const foreign = usable.filter(({ kekId }) => kekId !== kms.keyId);
@@ -199,7 +207,6 @@ async function keysUnwrap(
   }
   if (stamped === null) return ok('none yet');
   if (!mayWrite) return skipped('not unwrapped: stamp and heads come first');
-  const place = await options.connection('worker');
   if (place === null) return skipped(`${usable.length} under ${kms.keyId}; unwrapping them needs the worker's login`);
 
   const session = await openSession(place);
