@@ -6,7 +6,10 @@ import type { Kit } from './strongroom.ts';
 /** Every check of `strongroom doctor` on an installation of the kit, by name. */
 export async function doctorOn(
   kit: Kit,
-  { config = kit.config, logins = ['auditor', 'worker', 'gateway', 'admin'] }: { config?: Config; logins?: readonly DatabaseRole[] } = {},
+  {
+    config = kit.config,
+    logins = ['auditor', 'worker', 'gateway', 'admin'],
+  }: { config?: Config; logins?: readonly DatabaseRole[] } = {},
 ): Promise<Readonly<Record<string, Check>>> {
   const checks: Record<string, Check> = {};
   const connection = async (login: DatabaseRole) => (logins.includes(login) ? kit.database.connection(login) : null);
