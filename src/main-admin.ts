@@ -5,7 +5,7 @@ import { Applications } from './custody/applications.ts';
 import { ADMIN_SERVER, adminDoor } from './http/admin.ts';
 import { auditRoutes } from './http/admin-audit.ts';
 import { itemRoutes } from './http/admin-items.ts';
-import { type Common, listen, type Part, within } from './main-common.ts';
+import { type Common, listen, type Part } from './main-common.ts';
 import { readSecret } from './secrets/read.ts';
 
 /** The admin API, put together. */
@@ -40,7 +40,7 @@ export async function startAdmin({ config, log, database, audit }: Common): Prom
         ),
     }),
   );
-  const url = await listen(app, socket === undefined ? { host, port } : { path: socket }, 'http');
-  log.info({ listener: 'admin', origin: url }, 'listening');
-  return { url, stop: () => within(config.limits.shutdownMs, app.close()) };
+  const listener = await listen(app, socket === undefined ? { host, port } : { path: socket }, 'http');
+  log.info({ listener: 'admin', origin: listener.url }, 'listening');
+  return { url: listener.url, stop: () => listener.close(config.limits.shutdownMs) };
 }

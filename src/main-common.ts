@@ -121,11 +121,33 @@ export async function stampOf(config: Config, kms: Kms, keyring: Keyring): Promi
   };
 }
 
+export interface Listener {
+  /** `http://127.0.0.1:7100`, or `unix:` and a path. */
+  readonly url: string;
+  /** Takes no connection any more and waits for the requests under way, at most so many milliseconds. */
+  close(patienceMs: number): Promise<void>;
+}
+
 export async function listen(
   app: FastifyInstance,
   where: { host: string; port: number } | { path: string },
   scheme: 'http' | 'https',
-): Promise<string> {
+): Promise<Listener> {
+  const { server } = app;
+  let underWay = 0;
+  let closing = false;
+  // Clients open connections in advance. To Node one that never had a request is
+  // not idle, and the server would wait for it as for a request.
+  const settle = () => {
+    if (closing && underWay === 0) server.closeAllConnections();
+  };
+  server.on('request', (_request, response) => {
+    underWay++;
+    response.once('close', () => {
+      underWay--;
+      settle();
+    });
+  });
   try {
     await app.listen(where);
   } catch (error) {
@@ -133,9 +155,21 @@ export async function listen(
     const reason = (error as NodeJS.ErrnoException).code ?? 'unknown';
     throw new StrongroomError('LISTEN_FAILED', { detail: `${place}: ${reason}.`, reason }, error);
   }
-  if ('path' in where) return `unix:${where.path}`;
+  return {
+    url: 'path' in where ? `unix:${where.path}` : originOf(app, where.host, scheme),
+    async close(patienceMs) {
+      closing = true;
+      const closed = app.close();
+      settle();
+      await within(patienceMs, closed);
+      server.closeAllConnections();
+    },
+  };
+}
+
+function originOf(app: FastifyInstance, host: string, scheme: 'http' | 'https'): string {
   const { port } = app.server.address() as AddressInfo;
-  return `${scheme}://${where.host.includes(':') ? `[${where.host}]` : where.host}:${port}`;
+  return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
 export async function within(ms: number, work: PromiseLike<unknown>): Promise<void> {

@@ -125,16 +125,16 @@ export async function startGateway(common: Common): Promise<Part> {
     }
   };
   const telling = setInterval(() => tellCounts(false), 60_000).unref();
-  const url = await listen(app, { host, port }, tls === undefined ? 'http' : 'https');
-  log.info({ listener: 'gateway', origin: url }, 'listening');
+  const listener = await listen(app, { host, port }, tls === undefined ? 'http' : 'https');
+  log.info({ listener: 'gateway', origin: listener.url }, 'listening');
 
   return {
-    url,
+    url: listener.url,
     async stop() {
       stopping = true;
       clearInterval(telling);
       tellCounts(true);
-      await within(limits.shutdownMs, app.close());
+      await listener.close(limits.shutdownMs);
       // A token that the database has not taken yet lives here alone. Nothing is worth more than waiting for it.
       const patience = performance.now() + OPERATION_LEASE_MS;
       while (vault.unsaved > 0 && performance.now() < patience)
