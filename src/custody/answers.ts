@@ -81,7 +81,11 @@ export class Answers {
     secrets: CallSecrets,
   ): Promise<{ answer: GatewayAnswer; sealed: number }> {
     const spots = readAnswer(answer.body, call.endpoint);
-    const tokens = spots.filter((spot) => spot.slot.token !== null && typeof spot.value === 'string');
+    // An empty one is nothing that could be kept or used.
+    const tokens = spots.filter(
+      (spot) => spot.slot.token !== null && typeof spot.value === 'string' && spot.value !== '',
+    );
+    if (tokens.some((spot) => !isWord(spot.value as string))) throw broken(call, 'no token in its place');
     // Before anything is sealed: what is withheld must not have been kept under a handle that nobody got.
     this.#stop(call, findLeak(answer.body, secrets, tokens as readonly Range[]));
 
@@ -105,7 +109,7 @@ export class Answers {
       kind: (spot.slot.token as NonNullable<typeof spot.slot.token>).kind,
       itemId: itemOf(spots, spot),
     };
-    const recordId = await vault.keep(await vault.sealingKey(), new Secret(spot.value as string), owner);
+    const recordId = await vault.keep(null, new Secret(spot.value as string), owner);
     return vault.handleOf(recordId);
   }
 
@@ -167,7 +171,8 @@ export class Answers {
       subjects.push({ mac, kind, recordId, clientUserMac: kind === 'link_token' ? clientUserMac : null });
     };
     for (const spot of spots) {
-      if (typeof spot.value !== 'string') continue;
+      // What is no Unicode has no digest, and no request could name it.
+      if (typeof spot.value !== 'string' || !spot.value.isWellFormed()) continue;
       const { token, creates } = spot.slot;
       if (creates !== null) await add(creates.kind, spot.value);
       else if (token !== null && token.disposition !== 'vaulted') await add(token.kind, spot.value);
@@ -270,8 +275,12 @@ function itemOf(spots: readonly AnswerSpot[], token: AnswerSpot): string | null 
   const ids = spots.filter((spot) => spot.slot.creates?.kind === 'item' && parentOf(spot.slot.path) === parent);
   const tokens = spots.filter((spot) => spot.slot.path === token.slot.path);
   if (ids.length !== tokens.length) return null;
-  const id = ids[tokens.indexOf(token)]?.value;
-  return typeof id === 'string' ? id : null;
+  return itemId(ids[tokens.indexOf(token)]?.value);
+}
+
+/** An item id as it can be kept, else null: what no table can hold must not cost the token beside it. */
+export function itemId(value: unknown): string | null {
+  return typeof value === 'string' && /^[\x21-\x7e]{1,128}$/.test(value) ? value : null;
 }
 
 function parentOf(path: string): string {
@@ -282,7 +291,12 @@ function parentOf(path: string): string {
 /** The token at a path of a buffered answer that the endpoint table knows, or null. */
 export function tokenIn(call: AdmittedCall, answer: UpstreamAnswer, path: string): Secret<string> | null {
   const text = valueAt(call, answer, path);
-  return text === null ? null : new Secret(text);
+  return text === null || !isWord(text) ? null : new Secret(text);
+}
+
+/** Whatever Plaid's tokens look like tomorrow, they are words. What is none is an answer that was not understood. */
+function isWord(text: string): boolean {
+  return /^[\x21-\x7e]{1,4096}$/.test(text);
 }
 
 /** The text at a path of a buffered answer that the endpoint table knows, or null. */

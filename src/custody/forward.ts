@@ -35,6 +35,8 @@ const SETTLE_PAUSE_MS = 40;
 
 export class Forward {
   readonly #parts: ForwardParts;
+  /** Calls whose outcome entry is on its way. */
+  readonly #told = new WeakSet<AdmittedCall>();
 
   constructor(parts: ForwardParts) {
     this.#parts = parts;
@@ -153,6 +155,19 @@ export class Forward {
     }
   }
 
+  /**
+   * Runs a carrier that writes its own outcome, and writes one for every failure
+   * that has none yet: an admission without an outcome reads as a crash.
+   */
+  async outcomeOf(call: AdmittedCall, work: () => Promise<GatewayAnswer>): Promise<GatewayAnswer> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!this.#told.has(call)) this.failed(call, error);
+      throw error;
+    }
+  }
+
   /** The application's answer for what Plaid answered, for carriers that write their own outcome. */
   async answerOf(call: AdmittedCall, carried: Carried): Promise<GatewayAnswer> {
     return (await this.#parts.answers.receive(call, carried)).answer;
@@ -181,6 +196,7 @@ export class Forward {
     call: AdmittedCall,
     seen: { status: number; code: string | null; plaid_request?: string | null; sealed?: number | null },
   ): void {
+    this.#told.add(call);
     this.#parts.audit.note('access.outcome', {
       admitted: call.admission.entry.counter,
       admitted_by: call.admission.entry.writer,

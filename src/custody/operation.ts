@@ -1,6 +1,6 @@
 import type { AuditWriter } from '../audit/writer.ts';
 import type { Random } from '../base/clock.ts';
-import { StrongroomError } from '../base/errors.ts';
+import { codeOf, StrongroomError } from '../base/errors.ts';
 import { beginOperation, type OperationKind, settleOperation } from '../store/operations.ts';
 import type { StoredRecord } from '../store/records.ts';
 import type { Database } from '../store/sql.ts';
@@ -26,12 +26,15 @@ export interface Operation {
   /**
    * Ends the operation. Repeated until the database has it: while it does not, the
    * record stays claimed, which is never shown as healthy.
+   *
+   * @returns false when the database has not taken it yet. What became of the call
+   *   is not in doubt for that, so it is no error: this process goes on trying.
    */
   settle(
     state: 'done' | 'refused' | 'uncertain',
     recordState: 'active' | 'uncertain' | 'external' | 'removed',
     code: string,
-  ): Promise<void>;
+  ): Promise<boolean>;
 }
 
 export interface OperationParts {
@@ -57,9 +60,6 @@ export async function openOperation(
 ): Promise<Operation> {
   const operationId = parts.random.uuid();
   const claim = { operationId, kind, recordId: record.recordId, version: record.version, leaseMs: OPERATION_LEASE_MS };
-  if (!(await beginOperation(parts.database.sql, claim))) {
-    throw new StrongroomError('ROTATION_CONFLICT', { record: record.recordId });
-  }
   const step = {
     operation: operationId,
     application: call.application.id,
@@ -70,14 +70,27 @@ export async function openOperation(
     operationId,
     kind,
     record,
-    settle: (state, recordState, code) =>
-      parts.vault.persist(() => settleOperation(parts.database.sql, operationId, state, recordState, code)),
+    async settle(state, recordState, code) {
+      try {
+        await parts.vault.persist(() => settleOperation(parts.database.sql, operationId, state, recordState, code));
+        return true;
+      } catch (error) {
+        if (codeOf(error) !== 'DATABASE_UNAVAILABLE') throw error;
+        return false;
+      }
+    },
   };
+  // No claim, no audit, no call. The record goes back to what it was.
+  const was = record.state === 'uncertain' ? 'uncertain' : 'active';
+  const begun = await beginOperation(parts.database.sql, claim).catch((error: unknown) => {
+    // It may have been claimed and the answer lost. Nothing was sent, so nobody has to wait for the lease.
+    void operation.settle('refused', was, 'claim_not_answered').catch(() => {});
+    throw error;
+  });
+  if (!begun) throw new StrongroomError('ROTATION_CONFLICT', { record: record.recordId });
   try {
     await parts.audit.append(`${kind}.intended`, step);
   } catch (error) {
-    // No audit, no call. The record goes back to what it was.
-    const was = record.state === 'uncertain' ? 'uncertain' : 'active';
     await operation.settle('refused', was, 'intent_not_recorded').catch(() => {});
     throw error;
   }

@@ -18,7 +18,9 @@ export class Removal {
     this.#forward = forward;
   }
 
-  carry = async (call: AdmittedCall): Promise<GatewayAnswer> => {
+  carry = (call: AdmittedCall): Promise<GatewayAnswer> => this.#forward.outcomeOf(call, () => this.#carry(call));
+
+  async #carry(call: AdmittedCall): Promise<GatewayAnswer> {
     const record = call.slots[0]?.record;
     if (record === undefined) throw new StrongroomError('SUBJECT_MISSING');
     const operation = await openOperation(this.#parts, 'removal', call, record);
@@ -38,10 +40,10 @@ export class Removal {
 
     this.#forward.outcome(call, carried);
     const code = carried.error?.code;
-    if (carried.answer.status < 300 || code === 'ITEM_NOT_FOUND') {
+    if (confirms(carried) || code === 'ITEM_NOT_FOUND') {
       // From here on nothing can bring the token back, and nothing needs to.
-      await this.#settle(call, operation, 'done', code ?? 'removed');
-      await this.#parts.vault.witnessEnd(record.recordId, record.version);
+      const shredded = await this.#settle(call, operation, 'done', code ?? 'removed');
+      if (shredded) await this.#parts.vault.witnessEnd(record.recordId, record.version);
     } else if (code !== undefined && carried.answer.status < 500) {
       await this.#settle(call, operation, 'refused', code);
     } else {
@@ -49,20 +51,36 @@ export class Removal {
       throw new StrongroomError('REMOVAL_UNCERTAIN', { record: record.recordId });
     }
     return this.#forward.answerOf(call, carried);
-  };
+  }
 
   async #settle(
     call: AdmittedCall,
     operation: Operation,
     how: 'done' | 'refused' | 'uncertain',
     code: string,
-  ): Promise<void> {
+  ): Promise<boolean> {
     // A refused removal of a record that was uncertain before has not made it certain;
     // a token that Plaid does not know is dead already, by somebody else's hand.
     const refused =
       code === 'INVALID_ACCESS_TOKEN' ? 'external' : operation.record.state === 'uncertain' ? 'uncertain' : 'active';
-    await operation.settle(how, how === 'done' ? 'removed' : how === 'uncertain' ? 'uncertain' : refused, code);
+    const state = how === 'done' ? 'removed' : how === 'uncertain' ? 'uncertain' : refused;
+    const settled = await operation.settle(how, state, code);
     const kind = how === 'uncertain' ? 'removal.uncertain' : 'removal.settled';
     this.#parts.audit.note(kind, { ...stepOf(call, operation), code });
+    return settled;
+  }
+}
+
+/**
+ * Plaid's own yes. A page with status 200 is a middlebox speaking: the item lives
+ * on, and without its token nobody could end it any more.
+ */
+function confirms({ answer }: Carried): boolean {
+  if (answer.kind !== 'buffered' || answer.status >= 300) return false;
+  try {
+    const body = JSON.parse(answer.body.toString('utf8')) as { request_id?: unknown } | null;
+    return typeof body?.request_id === 'string';
+  } catch {
+    return false;
   }
 }

@@ -1,4 +1,4 @@
-import { StrongroomError } from '../base/errors.ts';
+import { codeOf, StrongroomError } from '../base/errors.ts';
 import { completeRotation } from '../store/operations.ts';
 import { tokenIn } from './answers.ts';
 import type { AdmittedCall, Carried, GatewayAnswer } from './call.ts';
@@ -23,7 +23,9 @@ export class Rotation {
     this.#forward = forward;
   }
 
-  carry = async (call: AdmittedCall): Promise<GatewayAnswer> => {
+  carry = (call: AdmittedCall): Promise<GatewayAnswer> => this.#forward.outcomeOf(call, () => this.#carry(call));
+
+  async #carry(call: AdmittedCall): Promise<GatewayAnswer> {
     const record = call.slots[0]?.record;
     if (record === undefined) throw new StrongroomError('SUBJECT_MISSING');
     const { vault } = this.#parts;
@@ -43,18 +45,24 @@ export class Rotation {
     if (fresh === null) return this.#refusedOrUnknown(call, operation, carried);
 
     const sealed = vault.reseal(dataKey, record, record.version + 1, fresh);
-    const fingerprint = await vault.fingerprintOf(fresh);
     // The old token is dead. Until the next line has returned, the new one lives in this process alone.
-    const saved = await vault.persist(() =>
-      completeRotation(this.#parts.database.sql, {
-        operationId: operation.operationId,
-        recordId: record.recordId,
-        fromVersion: record.version,
-        sealed,
-        fingerprint,
-        dataKeyId: dataKey.id,
-      }),
-    );
+    const saved = await vault
+      .persist(async () =>
+        completeRotation(this.#parts.database.sql, {
+          operationId: operation.operationId,
+          recordId: record.recordId,
+          fromVersion: record.version,
+          sealed,
+          fingerprint: await vault.fingerprintOf(fresh),
+          dataKeyId: dataKey.id,
+        }),
+      )
+      .catch((error: unknown) => {
+        this.#note(call, operation, 'uncertain', 'not_saved_yet');
+        this.#forward.failed(call, error);
+        // The vault goes on trying. Asking again later finds the new token in its place.
+        throw codeOf(error) === 'DATABASE_UNAVAILABLE' ? new StrongroomError('TOKEN_ROTATING', {}, error) : error;
+      });
     if (!saved) {
       // Somebody removed the record while Plaid was answering: there is nothing to serve.
       this.#note(call, operation, 'uncertain', 'version_moved');
@@ -69,7 +77,7 @@ export class Rotation {
       request_id: requestIdOf(carried) ?? call.request.requestId,
     });
     return { status: 200, headers: { 'content-type': 'application/json' }, body: Buffer.from(body) };
-  };
+  }
 
   /** Plaid answered, without a new token. */
   async #refusedOrUnknown(call: AdmittedCall, operation: Operation, carried: Carried): Promise<GatewayAnswer> {

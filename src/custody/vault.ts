@@ -5,7 +5,7 @@ import { covers } from '../access/admission.ts';
 import type { EntryFields, EntryKind } from '../audit/kinds.ts';
 import type { AuditWriter } from '../audit/writer.ts';
 import type { Random } from '../base/clock.ts';
-import { codeOf, StrongroomError } from '../base/errors.ts';
+import { codeOf, type ErrorCode, StrongroomError } from '../base/errors.ts';
 import { deploymentTag, formatHandle, type Handle, type PlaidEnvironment, type RecordId } from '../base/ids.ts';
 import type { Secret } from '../base/secret.ts';
 import { type DataKey, dataKeyIdOf, open, type RecordBinding, seal } from '../envelope/envelope.ts';
@@ -47,6 +47,13 @@ export function handleHash(handleId: Uint8Array): Buffer {
 
 /** How long a token that Plaid has handed out is offered to the database while the caller waits. */
 const KEEP_PATIENCE_MS = 8_000;
+/** Failures that say nothing about the write itself. */
+const PASSING: ReadonlySet<ErrorCode> = new Set([
+  'DATABASE_UNAVAILABLE',
+  'AUDIT_UNAVAILABLE',
+  'KMS_UNAVAILABLE',
+  'OVERLOADED',
+]);
 
 export class Vault {
   readonly #parts: VaultParts;
@@ -116,22 +123,47 @@ export class Vault {
   /**
    * Keeps a token that Plaid has just handed out, before anybody is answered.
    *
-   * `also` runs in the same transaction (an exchange becomes done, ownership is
-   * learned). A database that is away is asked again for a while; after that the
-   * caller is told, and this process goes on trying for as long as it lives: a
+   * `dataKey`: null to fetch it now. `also` runs in the same transaction (an
+   * exchange becomes done, ownership is learned). A database that is away is asked
+   * again for a while; after that the caller is told, and this process goes on trying for as long as it lives: a
    * token that Plaid gave once is never dropped.
    *
    * @returns the record, which is an older one when this application already held the token.
    */
   async keep(
-    dataKey: DataKey,
+    dataKey: DataKey | null,
     token: Secret<string>,
     owner: { applicationId: string; plaidClientId: string; kind: string; itemId: string | null },
     also: (sql: Sql, recordId: RecordId) => Promise<void> = async () => {},
   ): Promise<RecordId> {
     const recordId = this.#parts.random.uuid() as RecordId;
+    // Sealed once, so that repeating the write repeats the same bytes.
+    let sealed: Promise<NewRecord> | null = null;
+    return this.persist(async () => {
+      sealed ??= this.#sealNew(recordId, dataKey, token, owner);
+      const record = await sealed.catch((error: unknown) => {
+        sealed = null;
+        throw error;
+      });
+      const kept = await this.#parts.database.transaction(async (sql) => {
+        const id = await insertRecord(sql, record);
+        await also(sql, id);
+        return id;
+      });
+      if (kept === recordId) await this.witness(record, 1, record.sealed, record.dataKeyId);
+      return kept;
+    });
+  }
+
+  async #sealNew(
+    recordId: RecordId,
+    dataKey: DataKey | null,
+    token: Secret<string>,
+    owner: { applicationId: string; plaidClientId: string; kind: string; itemId: string | null },
+  ): Promise<NewRecord> {
     const { key: indexKey } = await this.#parts.keyring.current('index');
-    const record: NewRecord = {
+    const sealing = dataKey ?? (await this.sealingKey());
+    return {
       recordId,
       handleHash: handleHash(recordHandleId(indexKey, recordId)),
       kind: owner.kind,
@@ -139,24 +171,18 @@ export class Vault {
       plaidClientId: owner.plaidClientId,
       itemId: owner.itemId,
       fingerprint: await this.fingerprintOf(token),
-      dataKeyId: dataKey.id,
-      sealed: seal(dataKey, this.#binding({ ...owner, recordId }, 1), token, this.#parts.random),
+      dataKeyId: sealing.id,
+      sealed: seal(sealing, this.#binding({ ...owner, recordId }, 1), token, this.#parts.random),
     };
-    return this.persist(async () => {
-      const kept = await this.#parts.database.transaction(async (sql) => {
-        const id = await insertRecord(sql, record);
-        await also(sql, id);
-        return id;
-      });
-      if (kept === recordId) await this.witness(record, 1, record.sealed, dataKey.id);
-      return kept;
-    });
   }
 
   /**
-   * Repeats a write that must not be lost. It must be safe to repeat.
+   * Repeats a write that must not be lost, while the database, the log or the key
+   * service is away. It must be safe to repeat. Whatever is needed after Plaid has
+   * handed out a token belongs into it: a key that is not cached any more is no
+   * reason to drop the only copy.
    *
-   * @throws the last error when patience ran out; the write goes on in the background.
+   * @throws DATABASE_UNAVAILABLE when patience ran out; the write goes on in the background.
    */
   async persist<T>(write: () => Promise<T>): Promise<T> {
     this.#unsaved++;
@@ -167,14 +193,14 @@ export class Vault {
         this.#unsaved--;
         return result;
       } catch (error) {
-        if (codeOf(error) !== 'DATABASE_UNAVAILABLE') {
+        if (!PASSING.has(codeOf(error))) {
           this.#unsaved--;
           throw error;
         }
         if (performance.now() + pause > deadline) {
           this.#parts.alarm('a token is held in memory alone', { unsaved: this.#unsaved });
           void this.#persistLater(write);
-          throw error;
+          throw new StrongroomError('DATABASE_UNAVAILABLE', {}, error);
         }
         await sleep(pause);
       }
@@ -188,7 +214,7 @@ export class Vault {
         await write();
         break;
       } catch (error) {
-        if (codeOf(error) !== 'DATABASE_UNAVAILABLE') {
+        if (!PASSING.has(codeOf(error))) {
           this.#parts.alarm('a token could not be saved', { code: codeOf(error) });
           break;
         }
