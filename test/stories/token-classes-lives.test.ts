@@ -304,3 +304,19 @@ async function ok(app: App, path: string, body: unknown): Promise<Record<string,
   );
   return answer.body;
 }
+
+test('an item id that no table can hold does not cost the token', async (t) => {
+  const { kit, app } = await start(t);
+  for (const itemId of ['a\u0000b', '', 'x'.repeat(100_000), 17, null, { a: 1 }]) {
+    const token = inventToken('access');
+    const body = { access_token: token, item_id: itemId, request_id: 'simulated000000' };
+    await kit.simulator.control('POST', '/faults', { endpoint: '/item/public_token/exchange', kind: 'body', body });
+    const got = await ok(app, '/item/public_token/exchange', { public_token: inventToken('public') });
+    assert.match(String(got.access_token), HANDLE, JSON.stringify(itemId).slice(0, 20));
+
+    const layer = { items: [{ item_id: itemId, access_token: inventToken('access') }] };
+    await kit.simulator.control('POST', '/faults', { endpoint: '/user_account/session/get', kind: 'body', body: layer });
+    const session = await ok(app, '/user_account/session/get', { public_token: inventToken('public') });
+    assert.match(JSON.stringify(session), /handle-sandbox-/);
+  }
+});
