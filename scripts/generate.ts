@@ -9,6 +9,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { cliDocument } from './cli-docs.ts';
 import { configDocument, jsonSchemaText } from './config-docs.ts';
 import { errorsDocument } from './errors-docs.ts';
 import { simulatorFields } from './generate-simulator-fields.ts';
@@ -22,6 +23,7 @@ function at(path: string): string {
 export function documents(): readonly (readonly [path: string, text: string])[] {
   return [
     ['simulator/fields.generated.ts', simulatorFields()],
+    ['docs/cli.md', cliDocument()],
     ['docs/config.md', configDocument()],
     ['docs/strongroom.schema.json', jsonSchemaText()],
     ['docs/errors.md', errorsDocument()],

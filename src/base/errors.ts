@@ -291,7 +291,7 @@ export const ERRORS = {
     status: 503,
     retryable: false,
     says: 'The data key is suspended, destroyed or not yet activated.',
-    remedy: 'An operator looks at its state with `strongroom keys list`.',
+    remedy: 'Its state stands in the table data_keys: find out who changed it, and why.',
   },
   SEAL_BROKEN: {
     status: 500,
@@ -326,6 +326,12 @@ export const ERRORS = {
     remedy: 'The message names the field and what it takes.',
   },
   ROUTE_UNKNOWN: { status: 404, retryable: false, says: 'There is no such route.', remedy: 'Check the path.' },
+  ITEM_UNKNOWN: {
+    status: 404,
+    retryable: false,
+    says: 'There is no such record.',
+    remedy: '`strongroom items list` names them.',
+  },
   APPLICATION_UNKNOWN: {
     status: 404,
     retryable: false,
