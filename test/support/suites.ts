@@ -15,4 +15,19 @@ export const SUITES: readonly Suite[] = [
     command: 'npm run test:postgres',
     needs: 'Debian package postgresql-15 or newer',
   },
+  {
+    name: 'the official plaid-python SDK as a client',
+    command: 'npm run test:sdk-python',
+    needs: 'python3 with venv, and a package index',
+  },
+  {
+    name: 'the whole canary run: a search for every secret in everything that is written or answered',
+    command: 'npm run test:canary',
+    needs: 'a minute',
+  },
+  {
+    name: '50 rounds of kill -9 under load',
+    command: 'npm run test:kill',
+    needs: 'five minutes',
+  },
 ];
