@@ -27,7 +27,7 @@ import { dataKeySummaries } from './store/keys.ts';
 import { MIGRATIONS_FOLDER, requireCurrentSchema } from './store/migrate.ts';
 import { unsettledOperations } from './store/operations.ts';
 import { dumpSchema } from './store/schema-dump.ts';
-import { checkServer, loginFindings } from './store/server-checks.ts';
+import { checkServer, loginFindings, serverVersion } from './store/server-checks.ts';
 import { openSession, type Session } from './store/session.ts';
 import type { Sql } from './store/sql.ts';
 
@@ -124,8 +124,7 @@ async function findingInstead(work: () => Promise<Verdict>): Promise<Verdict> {
 async function serverIsDurable(sql: Sql, config: Config): Promise<Verdict> {
   const production = config.deployment.environment === 'production';
   await checkServer(sql, { production, topology: config.database.topology });
-  const { rows } = await sql.query<{ version: string }>(`select current_setting('server_version') as version`);
-  return ok(`PostgreSQL ${rows[0]?.version}, and a commit is durable`);
+  return ok(`PostgreSQL ${await serverVersion(sql)}, and a commit is durable`);
 }
 
 async function loginsAreNarrow({ connection }: ExamineOptions): Promise<Verdict> {

@@ -70,6 +70,12 @@ export async function checkServer(
   }
 }
 
+/** As the server says it: `18.4`. */
+export async function serverVersion(sql: Sql): Promise<string> {
+  const { rows } = await sql.query<{ version: string }>(`select current_setting('server_version') as version`);
+  return rows[0]?.version ?? '';
+}
+
 function unfit(setting: string, what: string): StrongroomError {
   return new StrongroomError('DATABASE_UNFIT', { detail: `${setting} ${what}.`, setting });
 }
