@@ -112,17 +112,22 @@ export class Exchange {
     };
     let recordId: string;
     try {
-      recordId = await this.#parts.vault.keep(dataKey, token, owner, async (sql, record) => {
-        const learned = await this.#answers.learned(call, carried);
-        await insertSubjects(sql, call.application.id, learned(record));
-        await finishExchange(sql, mac, record, item);
-      });
+      recordId = await this.#parts.vault.keep(
+        dataKey,
+        token,
+        owner,
+        async (sql, record) => {
+          const learned = await this.#answers.learned(call, carried);
+          await insertSubjects(sql, call.application.id, learned(record));
+          await finishExchange(sql, mac, record, item);
+        },
+        (record) => this.#parts.audit.note('exchange.settled', { ...step, record, version: 1 }),
+      );
     } catch (error) {
       this.#forward.failed(call, error);
       // The vault goes on trying. Asking again later gives the handle.
       throw codeOf(error) === 'DATABASE_UNAVAILABLE' ? new StrongroomError('EXCHANGE_IN_PROGRESS', {}, error) : error;
     }
-    this.#parts.audit.note('exchange.settled', { ...step, record: recordId, version: 1 });
     this.#forward.outcome(call, carried, 1);
     return this.#handleAnswer(call, recordId as StoredExchange['recordId'], item);
   }

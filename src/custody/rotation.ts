@@ -47,18 +47,23 @@ export class Rotation {
     const sealed = vault.reseal(dataKey, record, record.version + 1, fresh);
     // The old token is dead. Until the next line has returned, the new one lives in this process alone.
     const saved = await vault
-      .persist(async () =>
-        completeRotation(this.#parts.database.sql, {
+      .persist(async () => {
+        const completed = await completeRotation(this.#parts.database.sql, {
           operationId: operation.operationId,
           recordId: record.recordId,
           fromVersion: record.version,
           sealed,
           fingerprint: await vault.fingerprintOf(fresh),
           dataKeyId: dataKey.id,
-        }),
-      )
+        });
+        // Here, so that it is said also when nobody waits any more.
+        if (completed) {
+          await vault.witness(record, record.version + 1, sealed, dataKey.id);
+          this.#note(call, operation, 'settled', null);
+        }
+        return completed;
+      })
       .catch((error: unknown) => {
-        this.#note(call, operation, 'uncertain', 'not_saved_yet');
         this.#forward.failed(call, error);
         // The vault goes on trying. Asking again later finds the new token in its place.
         throw codeOf(error) === 'DATABASE_UNAVAILABLE' ? new StrongroomError('TOKEN_ROTATING', {}, error) : error;
@@ -68,8 +73,6 @@ export class Rotation {
       this.#note(call, operation, 'uncertain', 'version_moved');
       throw new StrongroomError('ROTATION_UNCERTAIN', { record: record.recordId });
     }
-    await vault.witness(record, record.version + 1, sealed, dataKey.id);
-    this.#note(call, operation, 'settled', null);
     this.#forward.outcome(call, carried, 1);
 
     const body = JSON.stringify({

@@ -124,9 +124,10 @@ export class Vault {
    * Keeps a token that Plaid has just handed out, before anybody is answered.
    *
    * `dataKey`: null to fetch it now. `also` runs in the same transaction (an
-   * exchange becomes done, ownership is learned). A database that is away is asked
-   * again for a while; after that the caller is told, and this process goes on trying for as long as it lives: a
-   * token that Plaid gave once is never dropped.
+   * exchange becomes done, ownership is learned); `kept` is told afterwards, also
+   * when the caller has left by then. A database that is away is asked again for a
+   * while; after that the caller is told, and this process goes on trying for as
+   * long as it lives: a token that Plaid gave once is never dropped.
    *
    * @returns the record, which is an older one when this application already held the token.
    */
@@ -135,6 +136,7 @@ export class Vault {
     token: Secret<string>,
     owner: { applicationId: string; plaidClientId: string; kind: string; itemId: string | null },
     also: (sql: Sql, recordId: RecordId) => Promise<void> = async () => {},
+    kept: (recordId: RecordId) => void = () => {},
   ): Promise<RecordId> {
     const recordId = this.#parts.random.uuid() as RecordId;
     // Sealed once, so that repeating the write repeats the same bytes.
@@ -145,13 +147,14 @@ export class Vault {
         sealed = null;
         throw error;
       });
-      const kept = await this.#parts.database.transaction(async (sql) => {
-        const id = await insertRecord(sql, record);
-        await also(sql, id);
-        return id;
+      const id = await this.#parts.database.transaction(async (sql) => {
+        const inserted = await insertRecord(sql, record);
+        await also(sql, inserted);
+        return inserted;
       });
-      if (kept === recordId) await this.witness(record, 1, record.sealed, record.dataKeyId);
-      return kept;
+      if (id === recordId) await this.witness(record, 1, record.sealed, record.dataKeyId);
+      kept(id);
+      return id;
     });
   }
 
