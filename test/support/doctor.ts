@@ -9,11 +9,12 @@ export async function doctorOn(
   {
     config = kit.config,
     logins = ['auditor', 'worker', 'gateway', 'admin'],
-  }: { config?: Config; logins?: readonly DatabaseRole[] } = {},
+    settleMs = 100,
+  }: { config?: Config; logins?: readonly DatabaseRole[]; settleMs?: number } = {},
 ): Promise<Readonly<Record<string, Check>>> {
   const checks: Record<string, Check> = {};
   const connection = async (login: DatabaseRole) => (logins.includes(login) ? kit.database.connection(login) : null);
-  for await (const check of examine({ config, connection, settleMs: 100 })) checks[check.name] = check;
+  for await (const check of examine({ config, connection, settleMs })) checks[check.name] = check;
   return checks;
 }
 
