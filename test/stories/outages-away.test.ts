@@ -14,7 +14,10 @@ import { wireTo } from '../support/wire.ts';
 
 const wire = await wireTo((await testServer()).connection('superuser', 'postgres'));
 const { host, port } = wire.connection;
+/** So short that every key has to be fetched again after Plaid has answered: from the database. */
+const CACHE = { seconds: 1, uses: 1_000_000 };
 const kit = await strongroom(forTheFile, {
+  config: { kms: { cache: CACHE } },
   connection: (role, direct) => (role === 'gateway' ? { ...direct, host, ...(port && { port }) } : direct),
 });
 const app = await kit.application();
@@ -55,6 +58,7 @@ for (const [name, ms] of AWAY) {
     const calls = paths.map((path, at) => app.post(path, bodies[at]));
     await held(3);
     // By now Plaid has done all three, and nobody has been told.
+    await sleep(1_000 * CACHE.seconds + 100);
     wire.cut();
     await kit.simulator.control('POST', '/release', {});
     await sleep(ms);
