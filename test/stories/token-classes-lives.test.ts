@@ -315,7 +315,11 @@ test('an item id that no table can hold does not cost the token', async (t) => {
     assert.match(String(got.access_token), HANDLE, JSON.stringify(itemId).slice(0, 20));
 
     const layer = { items: [{ item_id: itemId, access_token: inventToken('access') }] };
-    await kit.simulator.control('POST', '/faults', { endpoint: '/user_account/session/get', kind: 'body', body: layer });
+    await kit.simulator.control('POST', '/faults', {
+      endpoint: '/user_account/session/get',
+      kind: 'body',
+      body: layer,
+    });
     const session = await ok(app, '/user_account/session/get', { public_token: inventToken('public') });
     assert.match(JSON.stringify(session), /handle-sandbox-/);
   }
