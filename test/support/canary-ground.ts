@@ -1,14 +1,6 @@
 import assert from 'node:assert/strict';
 import { createPrivateKey } from 'node:crypto';
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-} from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { RELEASED_KINDS } from '../../src/access/policy.ts';
@@ -29,8 +21,14 @@ import { HOME_PREFIX, type TestServer } from './server.ts';
 export interface CanaryGround {
   readonly canaries: Canaries;
   readonly installation: Installation;
+  /** The working directory of its processes, for files of an operator. */
+  readonly folder: string;
   /** Starts it, and learns what secrets it has made. */
   start(): Promise<{ readonly desk: Desk; readonly running: Running }>;
+  /** What runs now. */
+  running(): { readonly desk: Desk; readonly running: Running };
+  /** Ends what runs, and starts again. */
+  restart(signal: NodeJS.Signals): Promise<{ readonly desk: Desk; readonly running: Running }>;
   /** An application that may do everything, added by the command line. */
   application(name: string): Promise<App>;
   /** A command of ours; what it prints is searched. */
@@ -43,8 +41,13 @@ export interface CanaryGround {
   snapshot(): void;
   /** The secrets that stand in a file of their own, by group: what somebody could paste by mistake. */
   secrets(): Readonly<Record<string, string>>;
-  /** Searches the running database, stops, and searches everything that is left. */
-  finish(): Promise<CanaryReport>;
+  /**
+   * Searches the running database, stops, and searches everything that is left.
+   *
+   * @param probe - Looks at the same places, for something that is there: shows
+   *   that the search gets to where things are kept.
+   */
+  finish(probe?: Canaries): Promise<CanaryReport>;
   close(): Promise<void>;
 }
 
@@ -80,9 +83,11 @@ export async function canaryGround(server: TestServer | null): Promise<CanaryGro
   };
   const reach = () => ['--admin-url', here().running.adminUrl, '--token-file', here().running.tokenFile];
 
-  return {
+  const ground: CanaryGround = {
     canaries,
     installation,
+    folder: how.cwd,
+    running: here,
     cli: (args, input, holds) =>
       cli(
         args.flatMap((arg) => (arg === '@admin' ? reach() : [arg])),
@@ -117,6 +122,11 @@ export async function canaryGround(server: TestServer | null): Promise<CanaryGro
       }
       return current;
     },
+    async restart(signal) {
+      snapshot();
+      await here().running.program.kill(signal);
+      return ground.start();
+    },
     async application(name) {
       const policy = {
         ...presetPolicy('demo', ['0.0.0.0/0']),
@@ -135,17 +145,20 @@ export async function canaryGround(server: TestServer | null): Promise<CanaryGro
       Object.fromEntries(
         [...secretFiles(home)].filter(([, text]) => !text.includes('\n')).map(([name, text]) => [groupOf(name), text]),
       ),
-    async finish() {
+    async finish(probe) {
       snapshot();
-      await canaries.lookAtDatabase('database', installation.query);
+      const searches = probe === undefined ? [canaries] : [canaries, probe];
+      for (const search of searches) await search.lookAtDatabase('database', installation.query);
       for (const { program } of programs) await program.kill('SIGTERM');
       for (const { name, program } of programs) {
         canaries.keep(`${name}, stdout`, program.stdout());
         canaries.keep(`${name}, stderr`, program.stderr());
       }
       allowFiles(canaries, home);
-      canaries.lookAtFolder('home', home);
-      canaries.lookAtFolder('around', around);
+      for (const search of searches) {
+        search.lookAtFolder('home', home);
+        search.lookAtFolder('around', around);
+      }
       return canaries.report();
     },
     async close() {
@@ -153,6 +166,7 @@ export async function canaryGround(server: TestServer | null): Promise<CanaryGro
       rmSync(around, { recursive: true, force: true });
     },
   };
+  return ground;
 }
 
 /** Name and content of the files that hold one secret each. */
