@@ -47,9 +47,10 @@ export function handleHash(handleId: Uint8Array): Buffer {
 
 /** How long a token that Plaid has handed out is offered to the database while the caller waits. */
 const KEEP_PATIENCE_MS = 8_000;
-/** Failures that say nothing about the write itself. */
+/** Failures that say nothing about the write itself: time cures them, or an operator who gives a right back. */
 const PASSING: ReadonlySet<ErrorCode> = new Set([
   'DATABASE_UNAVAILABLE',
+  'DATABASE_ROLE_UNFIT',
   'AUDIT_UNAVAILABLE',
   'KMS_UNAVAILABLE',
   'OVERLOADED',
