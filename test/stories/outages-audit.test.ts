@@ -3,12 +3,12 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ENDPOINT_CLASSES, RELEASED_KINDS } from '../../src/access/policy.ts';
 import { ENDPOINTS } from '../../src/plaid/endpoints.ts';
-import { auditFault } from '../support/audit-fault.ts';
 import { assertConserved } from '../support/conservation.ts';
 import { forTheFile } from '../support/database.ts';
 import { assertRefused } from '../support/refusal.ts';
 import { send, strongroom } from '../support/strongroom.ts';
 import { bodyOf } from '../support/table-bodies.ts';
+import { tableFault } from '../support/table-fault.ts';
 
 /**
  * No audit, no access. Whatever keeps an entry from becoming durable, nothing is
@@ -17,7 +17,7 @@ import { bodyOf } from '../support/table-bodies.ts';
  */
 
 const kit = await strongroom(forTheFile);
-const audit = await auditFault(forTheFile, kit.database);
+const audit = await tableFault(forTheFile, kit.database, 'audit_groups');
 // Everything that can be granted, so that nothing but the log stands in the way.
 const app = await kit.application('everything', {
   classes: [...ENDPOINT_CLASSES],

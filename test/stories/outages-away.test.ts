@@ -5,6 +5,7 @@ import { assertConserved } from '../support/conservation.ts';
 import { forTheFile, testServer } from '../support/database.ts';
 import { assertRefused } from '../support/refusal.ts';
 import { type Answer, strongroom } from '../support/strongroom.ts';
+import { tableFault } from '../support/table-fault.ts';
 import { wireTo } from '../support/wire.ts';
 
 /**
@@ -22,6 +23,7 @@ const kit = await strongroom(forTheFile, {
 });
 const app = await kit.application();
 const { handle } = await app.link();
+const secrets = await tableFault(forTheFile, kit.database, 'secrets');
 
 const EXCHANGE = '/item/public_token/exchange';
 const ROTATION = '/item/access_token/invalidate';
@@ -86,6 +88,29 @@ for (const [name, ms] of AWAY) {
     assert.equal((await app.post('/accounts/get', bodies[1])).status, 200, 'the rotated token works');
     assertRefused(await app.post('/accounts/get', bodies[2]), 'TOKEN_REMOVED');
     assert.equal((await fetch(`${kit.url}/readyz`)).status, 200);
+  });
+}
+
+for (const [state, meaning] of [
+  ['53100', 'the disk is full'],
+  ['25006', 'the server is a standby now'],
+  ['42501', 'a right was revoked'],
+] as const) {
+  test(`${meaning} (${state}) when the token is saved: it is saved when that is mended`, async () => {
+    const bodies = [{ public_token: await publicToken() }, { access_token: (await app.link()).handle }];
+    const paths = [EXCHANGE, ROTATION];
+    for (const endpoint of paths)
+      await kit.simulator.control('POST', '/faults', { endpoint, kind: 'hold', point: 'after_commit' });
+    const calls = paths.map((path, at) => app.post(path, bodies[at]));
+    await held(2);
+    await secrets.refuse(state);
+    await kit.simulator.control('POST', '/release', {});
+    await sleep(500);
+    assert.equal((await fetch(`${kit.url}/readyz`)).status, 503);
+    await secrets.mend();
+    for (const answer of await Promise.all(calls)) assert.equal(answer.status, 200, answer.text);
+    assert.equal((await app.post('/accounts/get', bodies[1])).status, 200);
+    await assertConserved(kit);
   });
 }
 
