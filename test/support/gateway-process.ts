@@ -51,6 +51,7 @@ export async function gatewayProcess(
   const flags = ['--disable-sigusr1', '--max-semi-space-size=16', '--expose-gc'];
   const child = spawn(process.execPath, [...flags, `${import.meta.dirname}/gateway-child.ts`, settings], {
     stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, MALLOC_ARENA_MAX: '1' },
   });
   const ended = once(child, 'exit');
   t.after(async () => {
