@@ -99,8 +99,31 @@ test('nothing that is secret leaves: not into an answer, a log, a file, a table 
   await ground.cli(['items', 'list', '--json', '@admin']);
   assert.equal(running.program.over(), false, 'it is still up');
 
-  const report = await ground.finish();
+  // What is no secret and stands in many places shows that the search gets there.
+  const probe = new Canaries();
+  probe.secret('application', app.id);
+  probe.secret('item', linked.itemId);
+  const [row] = await ground.installation.query<{ sealed: Buffer }>(
+    `select sealed from strongroom.secrets where item_id = '${linked.itemId}'`,
+  );
+  probe.secret('ciphertext', row?.sealed ?? assert.fail('no such item'));
+
+  const report = await ground.finish(probe);
   assert.deepEqual(report.findings, []);
   assert.deepEqual(report.missing, []);
   assert.ok(report.secrets > 100 && report.bytes > 20_000_000, JSON.stringify(report));
+
+  const met = probe.report().findings.join('\n');
+  for (const place of [
+    /^database strongroom\.secrets: item \(raw/m,
+    /^database strongroom\.secrets: ciphertext \(raw/m,
+    /^database strongroom\.secrets: ciphertext \(hex/m,
+    /^database strongroom\.audit_groups: application/m,
+    /^home\/postgres\/base\/\d+\/\d+: ciphertext/m,
+    /^home\/postgres\/pg_wal\/\w+: ciphertext/m,
+    /^home\/strongroom\.log: application/m,
+    /^home\/simulator\.json: item/m,
+  ]) {
+    assert.match(met, place);
+  }
 });

@@ -34,19 +34,25 @@ const GROUPS: Readonly<Record<string, string>> = {
   third_party_user: 'released',
 };
 
+/** Answers so far, so that each has a name of its own. */
+let said = 0;
+
 export class Desk {
   readonly ground: Ground;
-  #said = 0;
 
   constructor(ground: Ground) {
     this.ground = ground;
   }
 
   /** Says exactly these bytes over a connection of their own. */
-  async raw(what: string, bytes: string | Buffer): Promise<{ answer: RawAnswer | null; place: string }> {
-    const { canaries, gatewayUrl } = this.ground;
-    const { bytes: heard, answers } = await talk(gatewayUrl, bytes, { closing: false, patienceMs: 5_000 });
-    const place = `answer ${++this.#said}, ${what}`;
+  async raw(
+    what: string,
+    bytes: string | Buffer,
+    url = this.ground.gatewayUrl,
+  ): Promise<{ answer: RawAnswer | null; place: string }> {
+    const { canaries } = this.ground;
+    const { bytes: heard, answers } = await talk(url, bytes, { closing: false, patienceMs: 5_000 });
+    const place = `answer ${++said}, ${what}`;
     canaries.mayHold(place, ...IN_ANSWERS);
     canaries.keep(place, heard);
     return { answer: answers[0] ?? null, place };
