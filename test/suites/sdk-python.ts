@@ -1,9 +1,9 @@
 /**
  * `npm run test:sdk-python`: the official plaid-python SDK as a client.
  *
- * Makes a virtual environment in a temporary folder, installs the pinned version
- * there (its publisher offers a source archive only) and runs sdk-python.py against a `strongroom dev` of its own. What cannot
- * be installed fails; nothing is skipped.
+ * Makes a virtual environment in a temporary folder, installs there what
+ * sdk-python.txt pins, and runs sdk-python.py against a `strongroom dev` of its own.
+ * What cannot be installed fails; nothing is skipped.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { devInstallation } from '../support/installation.ts';
 
-const PLAID_PYTHON = 'plaid-python==43.0.0';
+const REQUIREMENTS = join(import.meta.dirname, 'sdk-python.txt');
 const TOKEN = /(access|user|assets|processor)-(sandbox|production)-[0-9a-f]{8}-/;
 
 const folder = mkdtempSync(join(tmpdir(), 'strongroom-python-'));
@@ -20,7 +20,8 @@ const installation = devInstallation();
 try {
   const python = join(folder, 'venv', 'bin', 'python');
   execFileSync('python3', ['-m', 'venv', join(folder, 'venv')], { stdio: 'inherit' });
-  execFileSync(python, ['-m', 'pip', 'install', '--quiet', '--no-input', PLAID_PYTHON], {
+  const quiet = ['--quiet', '--no-input', '--disable-pip-version-check'];
+  execFileSync(python, ['-m', 'pip', 'install', ...quiet, '--require-hashes', '-r', REQUIREMENTS], {
     stdio: 'inherit',
   });
 
@@ -41,8 +42,9 @@ try {
     },
   });
   assert.doesNotMatch(said, TOKEN, 'a token reached the application');
-  await program.kill('SIGTERM');
-  console.log(`${PLAID_PYTHON}: ${said.trim()}`);
+  const { code } = await program.kill('SIGTERM');
+  assert.equal(code, 0);
+  console.log(`${/^plaid-python==\S+/m.exec(readFileSync(REQUIREMENTS, 'utf8'))?.[0]}: ${said.trim()}`);
   console.log('1 passed, 0 failed');
 } finally {
   await installation.close();
