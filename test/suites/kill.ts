@@ -37,7 +37,8 @@ try {
     const installation = on === 'dev' ? devInstallation() : await serveInstallation(server);
     const mine = Math.min(GROUP, rounds - group * GROUP);
     try {
-      const report = await killRounds({ installation, seed: own, rounds: mine, onRound: (line) => console.log(line) });
+      const onRound = (line: string) => console.log(line);
+      const report = await killRounds({ installation, seed: own, rounds: mine, patient: true, onRound });
       for (const [name, count] of Object.entries(report)) {
         total[name as keyof Report] = (total[name as keyof Report] ?? 0) + count;
       }

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 
 /**
  * A command of ours as the operator runs it: bin/strongroom in a process of its
@@ -49,7 +50,7 @@ export interface ProgramOptions {
   readonly command?: string;
 }
 
-export const CHECKOUT = new URL('../..', import.meta.url).pathname;
+export const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const LAUNCHER = `${CHECKOUT}bin/strongroom`;
 /** Ready within this time also on a machine that does much else, in milliseconds. */
 const PATIENCE_MS = 60_000;
