@@ -56,7 +56,7 @@ function runTests(location: string): Promise<number> {
   const { [SERVER_URL]: _, ...environment } = process.env;
   const child = spawn(
     process.execPath,
-    ['--test', '--test-concurrency=3', `--test-timeout=${TEST_TIMEOUT_MS}`, '--test-reporter=spec', ...files],
+    ['--test', '--test-concurrency=2', `--test-timeout=${TEST_TIMEOUT_MS}`, '--test-reporter=spec', ...files],
     { stdio: 'inherit', env: { ...environment, [SERVER_FILE]: location } },
   );
   // The terminal sends Ctrl-C to both; we stay until the tests have ended, and stop the server.
