@@ -58,7 +58,8 @@ export class Forward {
   /**
    * Opens, splices, sends. When Plaid does not know a token of which a newer
    * version has been committed meanwhile (a rotation on another replica), it is
-   * done once more with the newer one; Plaid has done nothing in that case.
+   * done again with the newer one, as often as that happens; Plaid has done
+   * nothing in that case.
    *
    * @param patienceMs - How long to wait for a rotation that has ended the old
    *   token and not committed the new one yet. 0 for the rotation itself.
@@ -66,21 +67,29 @@ export class Forward {
    *   under this call and there is no new one; whatever opening and sending throw.
    */
   async send(call: AdmittedCall, patienceMs = 0): Promise<Carried> {
-    const carried = await this.#sendOnce(
-      call,
-      call.slots.map((slot) => slot.record),
-    );
-    if (carried.error?.code !== 'INVALID_ACCESS_TOKEN' || call.slots.length === 0) {
-      await this.#learnHealth(call, carried);
-      return carried;
+    let records: readonly StoredRecord[] = call.slots.map((slot) => slot.record);
+    for (;;) {
+      const carried = await this.#sendOnce(call, records);
+      const died = carried.error?.code === 'INVALID_ACCESS_TOKEN' && call.slots.length > 0;
+      const newer = died ? await this.#newer(call, records, patienceMs) : null;
+      if (newer === null) {
+        await this.#learnHealth(call, carried);
+        return carried;
+      }
+      records = newer;
     }
+  }
+
+  /** The records as they stand now, if any has a newer version than the one that was used. */
+  async #newer(
+    call: AdmittedCall,
+    used: readonly StoredRecord[],
+    patienceMs: number,
+  ): Promise<readonly StoredRecord[] | null> {
     const now = await this.#settled(call, patienceMs);
-    const moved = now.some((record, at) => record !== null && record.version > (call.slots[at]?.record.version ?? 0));
-    if (!moved || now.some((record) => record === null || record.sealed === null)) {
-      await this.#learnHealth(call, carried);
-      return carried;
-    }
-    return this.#sendOnce(call, now as StoredRecord[]);
+    const moved = now.some((record, at) => record !== null && record.version > (used[at] as StoredRecord).version);
+    const whole = now.every((record) => record !== null && record.sealed !== null);
+    return moved && whole ? (now as readonly StoredRecord[]) : null;
   }
 
   /**

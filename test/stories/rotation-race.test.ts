@@ -66,3 +66,22 @@ test('a call that meets a rotation whose answer is lost hears that the token is 
   refusedWith(await reading, 'TOKEN_UNCERTAIN');
   refusedWith(await rotating, 'ROTATION_UNCERTAIN');
 });
+
+test('a call that is overtaken by one rotation after another is answered with the newest token', async (t) => {
+  const kit = await strongroom(t);
+  const app = await kit.application();
+  const { handle } = await app.link();
+  const first = await held(kit, '/accounts/get', 'before_read');
+  const reading = app.post('/accounts/get', { access_token: handle });
+  let waiting = first;
+  for (let rotations = 0; rotations < 3; rotations++) {
+    await waiting.reached();
+    assert.equal((await app.post('/item/access_token/invalidate', { access_token: handle })).status, 200);
+    const next = rotations < 2 ? await held(kit, '/accounts/get', 'before_read') : waiting;
+    await kit.simulator.control('POST', '/release', { id: waiting.id });
+    waiting = next;
+  }
+  const read = await reading;
+  assert.equal(read.status, 200, read.text);
+  assert.deepEqual(await kit.entries('health.changed'), []);
+});
