@@ -69,8 +69,8 @@ export function findLeak(body: Buffer, secrets: CallSecrets, allowed: readonly R
 export function findLeakFrom(bytes: Buffer, secrets: CallSecrets, from: number): Leak | null {
   if (bytes.length <= PART) return findInText(bytes.toString('latin1'), secrets, from);
   const leak = findPlain(bytes, secrets, from);
-  if (leak !== null || !bytes.includes('\\u00', 0, 'latin1') || !parts(bytes, ESCAPE).some(hasTellingEscape))
-    return leak;
+  if (leak !== null || !(bytes.includes('\\u00', 0, 'latin1') || bytes.includes(PERCENT))) return leak;
+  if (!parts(bytes, ESCAPE).some(hasTellingEscape)) return null;
   return escaped(findPlain(Buffer.from(unescapeTelling(bytes.toString('latin1')), 'latin1'), secrets, from));
 }
 
@@ -86,7 +86,7 @@ export function findLeakInText(text: string, secrets: CallSecrets): Leak | null 
 
 function findInText(text: string, secrets: CallSecrets, from: number): Leak | null {
   const leak = findPlainInText(text, secrets, from);
-  if (leak !== null || !text.includes('\\u00') || !hasTellingEscape(text)) return leak;
+  if (leak !== null || !(text.includes('\\u00') || text.includes('%')) || !hasTellingEscape(text)) return leak;
   return escaped(findPlainInText(unescapeTelling(text), secrets, from));
 }
 
@@ -110,8 +110,9 @@ function escaped(leak: Leak | null): Leak | null {
 
 /** Large enough to make a string of, small enough to stay in the processor's cache: whole bodies take twice as long. */
 const PART = 16 * 1024;
-/** Bytes of `\u0041`. */
+/** Bytes of `\u0041`, the longest escape that is looked for. */
 const ESCAPE = 6;
+const PERCENT = 0x25;
 
 function findShape(bytes: Buffer, from: number): TokenKind | null {
   let begin = from;

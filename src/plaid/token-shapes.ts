@@ -91,16 +91,18 @@ function kindOf(match: RegExpExecArray): TokenKind {
 
 /**
  * The escapes of characters that a token can be made of, and only those: text
- * such as `AT\u0026T` needs no second look.
+ * such as `AT\u0026T` or `100%25` needs no second look. JSON's, also in JSON in
+ * JSON, and those of URLs, also of URLs in URLs; bounded, since a run of either
+ * would otherwise be read again from each of its places.
  */
-const TELLING_ESCAPE = /\\u00(?:2[dD]|3[0-9dD]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])/;
+const TELLING_ESCAPE = /(?:\\{1,8}u00|%(?:25){0,8})(?:2[dD]|3[0-9dD]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])/;
 const TELLING_ESCAPES = new RegExp(TELLING_ESCAPE, 'g');
 
 export function hasTellingEscape(text: string): boolean {
   return TELLING_ESCAPE.test(text);
 }
 
-/** The text with such escapes replaced by their characters. No JSON parser: good enough to look for shapes. */
+/** The text with such escapes replaced by their characters. No parser: good enough to look for shapes. */
 export function unescapeTelling(text: string): string {
-  return text.replace(TELLING_ESCAPES, (spelled) => String.fromCharCode(Number.parseInt(spelled.slice(2), 16)));
+  return text.replace(TELLING_ESCAPES, (spelled) => String.fromCharCode(Number.parseInt(spelled.slice(-2), 16)));
 }
