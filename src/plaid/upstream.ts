@@ -12,6 +12,7 @@ import { StrongroomError } from '../base/errors.ts';
 import type { PlaidEnvironment } from '../base/ids.ts';
 import type { Secret } from '../base/secret.ts';
 import type { Endpoint } from './endpoints.ts';
+import { findToken } from './token-shapes.ts';
 import { Exchange } from './upstream-exchange.ts';
 
 export interface UpstreamRequest {
@@ -186,13 +187,14 @@ function passedHeaders(headers: IncomingHttpHeaders, agent: string): string[] {
   for (const [name, form] of PASSED) {
     const value = headers[name];
     if (value === undefined) continue;
-    if (typeof value !== 'string' || !form.test(value)) {
+    if (typeof value !== 'string' || !form.test(value) || findToken(value) !== null) {
       throw new StrongroomError('REQUEST_MALFORMED', { detail: `The header ${name} is not what Plaid takes.` });
     }
     passed.push(name, value);
   }
-  // Plaid's support asks which SDK made a call. An odd one is left out: nothing depends on it.
+  // Plaid's support asks which SDK made a call. An odd one, or a token that strayed, is left out: nothing depends on it.
   const sdk = headers['user-agent'];
-  passed.push('user-agent', sdk !== undefined && SDK_AGENT.test(sdk) ? `${agent} (${sdk})` : agent);
+  const plain = sdk !== undefined && SDK_AGENT.test(sdk) && findToken(sdk) === null;
+  passed.push('user-agent', plain ? `${agent} (${sdk})` : agent);
   return passed;
 }
