@@ -286,6 +286,17 @@ test('an answer that is made to be slow to look through is not', async () => {
   }
 });
 
+test('a token that strayed into a header goes no further', async () => {
+  const stray = token('user', 'sandbox', 'facade00-1111-4222-8333-444455556666');
+  const shown = { 'PLAID-CLIENT-ID': app.id, 'PLAID-SECRET': app.key };
+  for (const name of ['User-Agent', 'OAuth-State-Id', 'X-Token']) {
+    plan.push((socket) => socket.write(http(200, '{"accounts":[]}')));
+    await talk(kit.url, request('/item/get', { ...shown, [name]: stray }, JSON.stringify({ access_token: handle })));
+    plan.length = 0;
+  }
+  assert.equal(plaid.requests.join('').includes(stray), false);
+});
+
 test('what is no secret passes: handles, short-lived tokens and ordinary words', async () => {
   const body = `{"link_token":"${token('link')}","public_token":"${token('public')}","handle":"${handle}","n":1.50e+1}`;
   plan.push((socket) => socket.write(http(200, body)));
