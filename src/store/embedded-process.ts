@@ -55,7 +55,7 @@ function settings(cluster: Cluster): Record<string, string> {
     full_page_writes: 'on',
     synchronous_commit: 'on',
     password_encryption: 'scram-sha-256',
-    max_connections: '100',
+    max_connections: '200',
     shared_buffers: '32MB',
     max_wal_size: '256MB',
     max_wal_senders: '0',
