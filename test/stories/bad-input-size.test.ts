@@ -28,7 +28,7 @@ const good = JSON.stringify({ access_token: handle });
 
 const served = async () => assert.equal((await app.post('/accounts/get', { access_token: handle })).status, 200);
 // What a young process has yet to load and to allocate is not the growth that is meant.
-for (let n = 0; n < 300; n++) await served();
+for (let n = 0; n < 150; n++) await served();
 
 const MIB_OF_SPACE = Buffer.alloc(MIB, ' ');
 const twentyMib = function* () {

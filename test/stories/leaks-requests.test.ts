@@ -63,47 +63,40 @@ const SPELLINGS: readonly (readonly [name: string, spell: (text: string) => stri
   ['escaped in its last character', (text) => text.slice(0, -1) + escaped(text.slice(-1))],
 ];
 
-async function refusedAndTold(answer: Refused, before: { reached: number; told: number }): Promise<void> {
-  assertRefused(answer, 'RAW_TOKEN_REFUSED');
-  assert.equal((await kit.reached()).length, before.reached, 'nothing was sent');
-  const told = await kit.entries('raw_token.refused');
-  assert.equal(told.length, before.told + 1, 'it stands in the audit log');
-  assert.equal(
-    told.every((entry) => entry.application === app.id),
-    true,
-  );
+/** Sends each, and asserts that all are refused, told of one by one, and none of them sent on. */
+async function refused(calls: readonly { name: string; path: string; body: string | object }[]): Promise<void> {
+  const reached = (await kit.reached()).length;
+  const told = (await kit.entries('raw_token.refused')).length;
+  for (const { name, path, body } of calls) {
+    const answer: Refused = await app.post(path, body);
+    assert.match(answer.text, /RAW_TOKEN_REFUSED/, name);
+    assertRefused(answer, 'RAW_TOKEN_REFUSED');
+    assert.equal(answer.text.includes(RAW), false, name);
+  }
+  assert.equal((await kit.reached()).length, reached, 'nothing was sent');
+  const entries = await kit.entries('raw_token.refused');
+  assert.equal(entries.length, told + calls.length, 'each stands in the audit log');
+  for (const { application } of entries) assert.equal(application, app.id);
 }
-
-const before = async () => ({
-  reached: (await kit.reached()).length,
-  told: (await kit.entries('raw_token.refused')).length,
-});
 
 for (const [place, path, body] of PLACES) {
-  test(`a token in ${place} is refused, however it is spelled`, async () => {
-    for (const [spelling, spell] of SPELLINGS) {
-      const start = await before();
-      const answer = await app.post(path, body.replaceAll('T"', `${spell(RAW)}"`).replace('T,', `${spell(RAW)},`));
-      await refusedAndTold(answer, start).catch((error: Error) => {
-        error.message = `${spelling}: ${error.message}`;
-        throw error;
-      });
-      assert.equal(answer.text.includes(RAW), false);
-    }
-  });
+  test(`a token in ${place} is refused, however it is spelled`, () =>
+    refused(
+      SPELLINGS.map(([name, spell]) => ({
+        name,
+        path,
+        body: body.replaceAll('T"', `${spell(RAW)}"`).replace('T,', `${spell(RAW)},`),
+      })),
+    ));
 }
 
-test('tokens of every class and environment are known, in the place of a handle and elsewhere', async () => {
-  for (const [kind, raw] of LONG_LIVED) {
-    for (const body of [{ access_token: raw }, { access_token: handle, options: { note: [raw] } }]) {
-      const start = await before();
-      await refusedAndTold(await app.post('/accounts/get', body), start).catch((error: Error) => {
-        error.message = `${kind}: ${error.message}`;
-        throw error;
-      });
-    }
-  }
-});
+test('tokens of every class and environment are known, in the place of a handle and elsewhere', () =>
+  refused(
+    LONG_LIVED.flatMap(([name, raw]) => [
+      { name, path: '/accounts/get', body: { access_token: raw } },
+      { name, path: '/accounts/get', body: { access_token: handle, options: { note: [raw] } } },
+    ]),
+  ));
 
 test('a token that was released may be used in its own place, and nowhere else', async () => {
   const { body } = await app.post('/accounts/get', { access_token: handle });
@@ -117,14 +110,8 @@ test('a token that was released may be used in its own place, and nowhere else',
   const processor = String(made.body.processor_token);
   assert.match(processor, /^processor-sandbox-/);
   assert.equal((await app.post('/processor/account/get', { processor_token: processor })).status, 200);
-  for (const misplaced of [
-    { access_token: processor },
-    { access_token: handle, note: processor },
-    { access_token: handle, [processor]: 1 },
-  ]) {
-    const start = await before();
-    await refusedAndTold(await app.post('/accounts/get', misplaced), start);
-  }
+  const misplaced = [{ access_token: processor }, { access_token: handle, note: processor }, { [processor]: 1 }];
+  await refused(misplaced.map((body) => ({ name: 'misplaced', path: '/accounts/get', body })));
 });
 
 test('no header carries a token to Plaid, and no path', async () => {

@@ -53,9 +53,12 @@ async function heard(path: string, body: object): Promise<Buffer> {
   return (await talk(kit.url, request(path, shown, JSON.stringify(body)))).bytes;
 }
 
-async function clean(bytes: Buffer): Promise<void> {
+let read = 0;
+function clean(bytes: Buffer): void {
   assert.deepEqual(needles.find(bytes), []);
-  assert.deepEqual(needles.find(Buffer.from(kit.log.join(''))), [], 'nor does it stand in the log');
+  const lines = kit.log.slice(read);
+  read += lines.length;
+  assert.deepEqual(needles.find(Buffer.from(lines.join(''))), [], 'nor does it stand in the log');
 }
 
 async function leaksTold(): Promise<number> {
@@ -117,7 +120,7 @@ for (const [what, secret] of [
         const echo = spell(secret);
         plan.push((socket) => socket.write(answer(echo.toString())));
         const bytes = await heard('/item/get', { access_token: handle });
-        await clean(bytes);
+        clean(bytes);
         const [got] = answersIn(bytes);
         assert.ok(got !== undefined, place);
         // In an error of Plaid a token that is spelled plainly is turned back into its handle.
@@ -141,7 +144,7 @@ test('UTF-16 hides nothing', async () => {
       const body = Buffer.concat([Buffer.from('{"a":"'), echo, Buffer.from('"}')]);
       plan.push((socket) => socket.write(http(200, body)));
       const bytes = await heard('/item/get', { access_token: handle });
-      await clean(bytes);
+      clean(bytes);
       assertRefused(answersIn(bytes)[0] as never, 'UPSTREAM_LEAK');
     }
   }
@@ -164,7 +167,7 @@ test('no header carries it', async () => {
       for (const spell of [(text: string) => text, (text: string) => base64At(1, text)]) {
         plan.push((socket) => socket.write(http(200, '{"accounts":[]}', { [name]: `x ${spell(secret)}` })));
         const bytes = await heard('/item/get', { access_token: handle });
-        await clean(bytes);
+        clean(bytes);
         assert.equal(bytes.includes(secret), false, name);
       }
     }
@@ -193,7 +196,7 @@ test('a position that takes one class of token gives no licence to another', asy
   for (const [path, body, answer] of WRONG_PLACES) {
     plan.push((socket) => socket.write(http(200, JSON.stringify({ ...answer, request_id: 'a' }))));
     const bytes = await heard(path, body());
-    await clean(bytes);
+    clean(bytes);
     assertRefused(answersIn(bytes)[0] as never, 'UPSTREAM_LEAK');
   }
 });
@@ -202,11 +205,11 @@ test('the special calls answer in their own words: whatever Plaid adds is left o
   const echo = { debug: TOKEN, secret: SECRET, access: base64At(2, TOKEN) };
   plan.push((socket) => socket.write(http(200, JSON.stringify({ new_access_token: TOKEN, request_id: 'a', ...echo }))));
   const rotated = await heard('/item/access_token/invalidate', { access_token: handle });
-  await clean(rotated);
+  clean(rotated);
   assert.equal((JSON.parse(answersIn(rotated)[0]?.text ?? '') as Record<string, unknown>).new_access_token, handle);
   plan.push((socket) => socket.write(http(200, JSON.stringify({ access_token: TOKEN, item_id: 'one', ...echo }))));
   const again = await heard('/item/public_token/exchange', { public_token: 'public-sandbox-2' });
-  await clean(again);
+  clean(again);
   assert.equal((JSON.parse(answersIn(again)[0]?.text ?? '') as Record<string, unknown>).access_token, handle);
 });
 
@@ -237,7 +240,7 @@ test('split over the chunks of a large answer, at every seam: cut before its fir
         socket.write('0\r\n\r\n');
       });
       const bytes = await heard('/item/get', { access_token: handle });
-      await clean(bytes);
+      clean(bytes);
       const [answer] = answersIn(bytes);
       // Whatever of the answer has left by then, the application sees that it was cut.
       assert.ok(answer === undefined || (answer.status === 200 && !answer.whole), `${spelling}, ${seam}`);
@@ -252,7 +255,7 @@ test('one byte in each chunk hides nothing', async () => {
     socket.write(Buffer.concat([...TOKEN].map(chunk)));
     socket.write(`${chunk('"}')}0\r\n\r\n`);
   });
-  await clean(await heard('/item/get', { access_token: handle }));
+  clean(await heard('/item/get', { access_token: handle }));
 });
 
 test('files are looked through as well, small and large', async () => {
@@ -266,7 +269,7 @@ test('files are looked through as well, small and large', async () => {
         const pdf = Buffer.concat([Buffer.from('%PDF-1.7\n'), noise, echo, noise, Buffer.from('%%EOF')]);
         plan.push((socket) => socket.write(http(200, pdf, { 'content-type': 'application/pdf' })));
         const bytes = await heard('/asset_report/pdf/get', { asset_report_token: reportHandle });
-        if (secret !== TOKEN) await clean(bytes);
+        if (secret !== TOKEN) clean(bytes);
         else if (bytes.includes(TOKEN)) assert.fail('a token of another record arrived');
         sent++;
       }

@@ -37,12 +37,11 @@ async function recovered(): Promise<void> {
 
 /**
  * What a database can say when it does not take a row. What may pass by itself is
- * tried again for five seconds, so one of that kind has to do.
+ * tried again for five seconds, as with a lock; see below.
  */
 const STATES: readonly (readonly [state: string, meaning: string])[] = [
   ['53100', 'the disk is full'],
   ['53200', 'out of memory'],
-  ['53300', 'too many connections'],
   ['25006', 'read only, after a failover'],
   ['42501', 'the right to insert was revoked'],
   ['42P01', 'the table is gone'],

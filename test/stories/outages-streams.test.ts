@@ -15,7 +15,7 @@ import { strongroom } from '../support/strongroom.ts';
  */
 
 const MIB = 1024 * 1024;
-const UPSTREAM_MS = 1_500;
+const UPSTREAM_MS = 1_000;
 const TOKEN = ['access', 'sandbox', '0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0'].join('-');
 
 const plan: ((socket: Socket) => void)[] = [];
