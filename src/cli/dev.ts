@@ -63,18 +63,19 @@ Ends on SIGINT and SIGTERM. Not for production: see docs/operations/.
       }
 
       await makeSecrets(home.path);
-      const [database, simulator] = await Promise.all([
+      const both = [
         startEmbedded({
           home,
           onEnded: (ending) =>
             sink.log.error({ component: 'postgres', ...ending }, 'the database server ended by itself'),
         }),
         startPlaid(home.path, portBase),
-      ]);
-      opened.push(
-        () => database.stop(),
-        () => simulator.close(),
-      );
+      ] as const;
+      both[0].then((server) => opened.push(() => server.stop())).catch(() => {});
+      both[1].then((plaid) => opened.push(() => plaid.close())).catch(() => {});
+      // Waited for also when the other fails: what has started keeps the process alive until it is stopped.
+      await Promise.allSettled(both);
+      const [database, simulator] = await Promise.all(both);
       await migrate(database.connection('owner'));
 
       const running = await startStrongroom({

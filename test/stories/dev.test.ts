@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -51,6 +51,19 @@ test('one command brings everything up, what it prints works, and the next start
   const later = await runPrinted(said.replaceAll(gateway.url, installation.dev().gateway.url));
   assert.ok(Array.isArray(later.accounts), JSON.stringify(later));
   assert.equal((await again.program.kill('SIGINT')).code, 0);
+});
+
+test('a start that fails says why and ends, whatever else had started already', async (t) => {
+  const installation = devInstallation();
+  t.after(() => {
+    rmSync(join(installation.home, 'postgres.json'), { force: true }); // nothing to take over here
+    return installation.close();
+  });
+  // Data without the way into it.
+  mkdirSync(join(installation.home, 'postgres'), { mode: 0o700 });
+  const { program } = installation.launch();
+  assert.equal((await program.ended).code, 3);
+  assert.match(program.stderr().toString(), /database-superuser\.txt is missing[\s\S]*EMBEDDED_FAILED/);
 });
 
 /** Runs the printed curl command as it stands there; where there is no curl, sends what it would send. */

@@ -13,7 +13,7 @@ import { startEmbedded } from '../../src/store/embedded.ts';
 import { ensureDatabase } from '../../src/store/embedded-logins.ts';
 import { openSession } from '../../src/store/session.ts';
 import { type Program, startProgram } from './program.ts';
-import { HOME_PREFIX, type TestServer } from './server.ts';
+import { HOME_PREFIX, holdHome, type TestServer } from './server.ts';
 
 /**
  * A Strongroom that runs as a process of its own and can be killed and started
@@ -151,6 +151,7 @@ export function devInstallation({ stateFile: _, ...how }: InstallationOptions = 
   dev(): DevJson;
 } {
   const home = mkdtempSync(join(tmpdir(), HOME_PREFIX));
+  holdHome(home);
   const programs: Program[] = [];
   /** The last one seen: the database outlives a kill. */
   let known: DevJson | null = null;
@@ -184,12 +185,21 @@ export function devInstallation({ stateFile: _, ...how }: InstallationOptions = 
       return ask({ ...place, user, password }, async (sql) => (await sql.query(text, values)).rows as never);
     },
     async close() {
-      await Promise.all(programs.map((program) => program.kill('SIGTERM')));
+      await Promise.all(programs.map(end));
       // A kill leaves the database server standing; the next start takes it over, and can end it.
       if (existsSync(join(home, 'postgres.json'))) await (await startEmbedded({ home })).stop();
       rmSync(home, { recursive: true, force: true });
     },
   };
+}
+
+const END_PATIENCE_MS = 90_000;
+
+/** Asks it to end, and does not wait for ever: what hangs is the test's finding, not its fate. */
+async function end(program: Program): Promise<void> {
+  const timer = setTimeout(() => void program.kill('SIGKILL'), END_PATIENCE_MS);
+  await program.kill('SIGTERM');
+  clearTimeout(timer);
 }
 
 function runningOf(program: Program, gatewayUrl: string, adminUrl: string, tokenFile: string): Running {

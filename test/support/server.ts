@@ -131,11 +131,28 @@ function serverFrom(written: Written, stop: () => Promise<void>): TestServer {
 }
 
 const AN_HOUR_MS = 3_600_000;
+/** In a home whose processes a test kills and starts again: the test's own process id. */
+const HOLDER_FILE = 'test-holder';
+
+/** Keeps a home from being swept while its processes are down, for as long as this process lives. */
+export function holdHome(home: string): void {
+  writeFileSync(path.join(home, HOLDER_FILE), String(process.pid));
+}
+
+function isHeld(home: string): boolean {
+  try {
+    process.kill(Number(readFileSync(path.join(home, HOLDER_FILE), 'utf8')), 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** Ends and removes what killed test runs left behind. */
 async function sweep(): Promise<void> {
   for (const home of globSync(path.join(tmpdir(), `${HOME_PREFIX}*`))) {
     try {
+      if (isHeld(home)) continue;
       // Without a note the run may be about to begin.
       if (!existsSync(path.join(home, 'postgres.json')) && Date.now() - statSync(home).mtimeMs < AN_HOUR_MS) continue;
       const lock = openHome(home);
