@@ -184,7 +184,11 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
     // Garbage behind a good request: a refusal now would stand where that one's answer belongs, or in the
     // middle of it, and say that nothing was done. A cut connection says what is true: unknown.
     if (calling.has(socket)) return void socket.destroy();
-    const code = error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'BODY_TIMEOUT' : 'REQUEST_MALFORMED';
+    const late = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+    // No HTTP at all: TLS that failed or did not begin. What is written then is never sent, and whoever waits
+    // for that holds the connection for ever.
+    if (!late && error.code?.startsWith('HPE_') !== true) return void socket.destroy();
+    const code = late ? 'BODY_TIMEOUT' : 'REQUEST_MALFORMED';
     const requestId = newRequestId();
     log('info', { request_id: requestId, code, reason: error.code }, 'refused');
     if (socket.writable) socket.write(rawRefusal(code, requestId));
