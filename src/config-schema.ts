@@ -218,7 +218,12 @@ export const CONFIG = section('Configuration of Strongroom.', {
   }),
 
   limits: section('Bounds on everything that comes from outside.', {
-    bodyBytes: integer('Largest request body.', 8 * MIB, KIB, 64 * MIB),
+    bodyBytes: integer(
+      'Largest request body. Of bodies over 64 KiB, twice this size is held at once in all; more get OVERLOADED.',
+      8 * MIB,
+      KIB,
+      64 * MIB,
+    ),
     bodyDepth: integer('Deepest nesting of a request body.', 64, 4, 64),
     requestMs: integer('Longest time for a request to arrive, headers and body.', 10_000, 100, 300_000),
     upstreamMs: integer("Longest wait for Plaid's answer.", 60_000, 1_000, 600_000),

@@ -226,7 +226,7 @@ export const ERRORS = {
   OVERLOADED: {
     status: 503,
     retryable: true,
-    says: 'Too many requests are waiting.',
+    says: 'Too many requests, or too many large ones, are under way.',
     remedy: 'Try again with back-off.',
   },
 

@@ -46,6 +46,8 @@ export interface GatewayListenerOptions {
 
 /** Bodies up to this size are read before the caller is known; larger ones after. */
 const SMALL_BODY = 64 * 1024;
+/** Of the largest size, so many are held at once; each takes about two and a half times its size. */
+const LARGE_BODIES = 2;
 const EMPTY = Buffer.alloc(0);
 const ONE_WRITE = 16 * 1024;
 const PARSER = { maxHeaderSize: 16 * 1024, connectionsCheckingInterval: 1_000 };
@@ -53,9 +55,14 @@ const PARSER = { maxHeaderSize: 16 * 1024, connectionsCheckingInterval: 1_000 };
 export function gatewayListener(options: GatewayListenerOptions): FastifyInstance {
   const { door, limits, log } = options;
   let working = 0;
+  /** Bytes that large bodies under way hold or have declared, and how those without a length ask for more. */
+  let promised = 0;
+  const claims = new WeakMap<IncomingMessage, (bytes: number) => boolean>();
   /** Connections on which a call is being carried out, and those on which nothing is believed any more. */
   const calling = new WeakSet<Socket>();
   const distrusted = new WeakSet<Socket>();
+  /** Connections that were refused before there was a request, and are read to their end for a while. */
+  const refused = new WeakSet<Socket>();
 
   const app = Fastify({
     logger: false,
@@ -88,11 +95,10 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
 
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', (request, payload, done) => {
-    if (Number(request.headers['content-length'] ?? 0) > limits.bodyBytes) done(new StrongroomError('BODY_TOO_LARGE'));
-    else collect(payload, limits.bodyBytes, done);
+    collect(payload, limits.bodyBytes, claims.get(request.raw), done);
   });
 
-  app.addHook('onRequest', (request, _reply, done) => {
+  app.addHook('onRequest', (request, reply, done) => {
     const headers = request.headers;
     // Node's parser takes HTTP/0.9 and any coding before `chunked`. Whoever stands in front of us may read
     // such a request with other borders (RFC 9112 section 11.2), and what comes behind it as well.
@@ -104,11 +110,34 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
     }
     if (headers['content-encoding'] !== undefined) return done(new StrongroomError('CONTENT_TYPE_REFUSED'));
     const length = headers['content-length'];
-    const large = length === undefined ? headers['transfer-encoding'] !== undefined : Number(length) > SMALL_BODY;
-    if (!large) return done();
-    // Memory is given only to callers that are known.
-    door.preauthenticate(headers, sourceOf(request)).then(() => done(), done);
+    const small = length === undefined ? coding === undefined : Number(length) <= SMALL_BODY;
+    if (small) return done();
+    // Memory is given only to callers that are known, and only so much to all of them together, since some
+    // dozens of large bodies would take more than everything else. What is declared is promised before the
+    // body begins: bodies that fill the room side by side would all be refused halfway.
+    door
+      .preauthenticate(headers, sourceOf(request))
+      .then(() => {
+        if (Number(length) > limits.bodyBytes) throw new StrongroomError('BODY_TOO_LARGE');
+        const claim = claimFor(reply.raw);
+        if (length === undefined) claims.set(request.raw, claim);
+        else if (!claim(Number(length))) throw new StrongroomError('OVERLOADED');
+      })
+      .then(() => done(), done);
   });
+
+  function claimFor(raw: ServerResponse): (bytes: number) => boolean {
+    let mine = 0;
+    raw.once('close', () => {
+      promised -= mine;
+    });
+    return (bytes) => {
+      if (promised + bytes > LARGE_BODIES * limits.bodyBytes) return false;
+      promised += bytes;
+      mine += bytes;
+      return true;
+    };
+  }
 
   app.get('/healthz', (_request, reply) => reply.send({ status: 'alive' }));
   app.get('/readyz', async (_request, reply) => {
@@ -180,7 +209,8 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
 
   /** What came could not be parsed, or did not come in time. */
   function refuseSocket(error: Error & { code?: string }, socket: Socket): void {
-    if (error.code === 'ECONNRESET' || socket.destroyed) return;
+    // The parser complains anew about each piece that follows; those are dropped.
+    if (error.code === 'ECONNRESET' || socket.destroyed || refused.has(socket)) return;
     // Garbage behind a good request: a refusal now would stand where that one's answer belongs, or in the
     // middle of it, and say that nothing was done. A cut connection says what is true: unknown.
     if (calling.has(socket)) return void socket.destroy();
@@ -191,8 +221,11 @@ export function gatewayListener(options: GatewayListenerOptions): FastifyInstanc
     const code = late ? 'BODY_TIMEOUT' : 'REQUEST_MALFORMED';
     const requestId = newRequestId();
     log('info', { request_id: requestId, code, reason: error.code }, 'refused');
-    if (socket.writable) socket.write(rawRefusal(code, requestId));
-    socket.destroySoon();
+    refused.add(socket);
+    if (socket.writable) socket.end(rawRefusal(code, requestId));
+    // Closed at once, with bytes unread, the connection would be reset, and the refusal lost on its way.
+    const timer = setTimeout(() => socket.destroy(), LINGER_MS).unref();
+    socket.on('error', IGNORE).on('close', () => clearTimeout(timer));
   }
 
   function sourceOf(request: FastifyRequest): string {
@@ -217,13 +250,19 @@ function write(raw: ServerResponse, status: number, headers: Readonly<Record<str
  * The body in one piece, copied as it comes. A list of chunks would let whoever
  * sends single bytes take some 400 of ours for each.
  */
-function collect(payload: IncomingMessage, most: number, done: (error: Error | null, body?: Buffer) => void): void {
+function collect(
+  payload: IncomingMessage,
+  most: number,
+  claim: ((bytes: number) => boolean) | undefined,
+  done: (error: Error | null, body?: Buffer) => void,
+): void {
   let body: Buffer = EMPTY;
   let length = 0;
   const onData = (chunk: Buffer) => {
     const before = length;
     length += chunk.length;
     if (length > most) return over(new StrongroomError('BODY_TOO_LARGE'));
+    if (claim?.(chunk.length) === false) return over(new StrongroomError('OVERLOADED'));
     if (before === 0) {
       body = chunk; // nearly always all of it
       return;

@@ -174,6 +174,26 @@ for (const [name, body, code] of WIDE) {
   });
 }
 
+test('many large bodies at once: a few are taken, the rest are told to come again, and small calls go on', async () => {
+  const body = Buffer.from(JSON.stringify({ access_token: handle, note: 'x'.repeat(7 * MIB) }));
+  const codes: string[] = [];
+  const grown = await gateway.growth(async () => {
+    const large = Array.from({ length: 48 }, async () => {
+      const answer = await app.post('/accounts/get', body);
+      // The simulator knows no such field: whoever is told so came through.
+      if (answer.body.error_code !== 'UNKNOWN_FIELDS') assertRefused(answer, 'OVERLOADED');
+      codes.push(String(answer.body.error_code));
+    });
+    for (let n = 0; n < 10; n++) await served();
+    await Promise.all(large);
+  });
+  assert.ok(codes.includes('UNKNOWN_FIELDS') && codes.includes('OVERLOADED'), codes.join());
+  // Of 336 MB that are sent, most are read only to be dropped; the collector takes its time with them.
+  assert.ok(grown < 3 * MOST_GROWTH, `grew by ${Math.round(grown / MIB)} MB`);
+  const again = await app.post('/accounts/get', body);
+  assert.equal(again.body.error_code, 'UNKNOWN_FIELDS', 'what was held has been let go');
+});
+
 test('an ordinary client gets the refusal of a body that is too large', async () => {
   for (let n = 0; n < 5; n++) {
     assertRefused(await app.post('/accounts/get', Buffer.alloc(20 * MIB, ' ')), 'BODY_TOO_LARGE');
