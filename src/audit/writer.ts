@@ -45,7 +45,7 @@ export interface AuditWriter {
    */
   append<K extends EntryKind>(kind: K, fields: EntryFields<K>): Promise<EntryRef>;
   /**
-   * Joins the next group; nobody waits. Never throws: fields that do not fit are
+   * Joins the next group, and makes one of its own when no caller's comes within 20 ms. Never throws: fields that do not fit are
    * reported as a problem, and what does not fit into the bounded queue while the
    * database is away is counted in the log as `audit.shed`.
    */
@@ -86,6 +86,8 @@ interface Outgoing {
   readonly members: readonly Waiting[];
 }
 
+/** How long a note waits for a caller's entry to travel with. */
+const NOTE_WAITS_MS = 20;
 const DEFAULT_PATIENCE_MS = 5_000;
 const DEFAULT_MAX_WAITING = 4_096;
 
@@ -110,6 +112,7 @@ class GroupWriter implements AuditWriter {
   #head: ChainHead = CHAIN_START;
   #queue: Waiting[] = [];
   #pump: Promise<void> | null = null;
+  #noteTimer: NodeJS.Timeout | undefined;
   #shedCallers = 0;
   #shedNotes = 0;
 
@@ -159,13 +162,14 @@ class GroupWriter implements AuditWriter {
       return;
     }
     this.#queue.push({ rest, caller: null });
-    this.#wake();
+    this.#wakeLater();
   }
 
   async close(): Promise<void> {
     if (this.#state === 'closing' || this.#state === 'closed') return this.#pump ?? undefined;
     const wasOpen = this.#state === 'open';
     this.#state = 'closing';
+    clearTimeout(this.#noteTimer);
     if (wasOpen) {
       while (this.#pump !== null) await this.#pump;
       if (this.#isClosed()) return;
@@ -178,19 +182,31 @@ class GroupWriter implements AuditWriter {
   }
 
   #wake(): void {
-    if (this.#pump !== null || this.#state === 'refusing' || this.#state === 'closing') return;
+    clearTimeout(this.#noteTimer);
+    this.#noteTimer = undefined;
+    if (this.#queue.length === 0 || this.#pump !== null || this.#state !== 'open') return;
     this.#pump = this.#run().finally(() => {
       this.#pump = null;
-      if (this.#queue.length > 0 && this.#state === 'open') this.#wake();
+      this.#wakeLater();
     });
   }
 
+  /** A group of notes alone would make the next caller wait for one commit more: they go along with that one. */
+  #wakeLater(): void {
+    if (this.#mustGo()) this.#wake();
+    else if (this.#queue.length > 0) this.#noteTimer ??= setTimeout(() => this.#wake(), NOTE_WAITS_MS);
+  }
+
+  #mustGo(): boolean {
+    return this.#queue.length >= MAX_GROUP || this.#queue.some(({ caller }) => caller !== null);
+  }
+
   async #run(): Promise<void> {
-    while (this.#queue.length > 0 && this.#state !== 'refusing') {
+    do {
       // One turn of the event loop: whoever else became ready in it joins this group.
       await nextTurn();
       if (!(await this.#commitNext())) return;
-    }
+    } while (this.#mustGo());
   }
 
   #isClosed(): boolean {

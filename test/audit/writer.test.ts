@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { Group } from '../../src/audit/group.ts';
 import type { WriterStore } from '../../src/audit/placing.ts';
@@ -116,6 +117,24 @@ test('while one group is on its way the next gathers, and never two go at once',
   await writer.close();
   assert.equal(most, 1);
   assert.deepEqual(sizes, [1, 1, 10, 1]);
+});
+
+test('a note travels with the next caller, and by itself when none comes', async () => {
+  const log = new MemoryLog();
+  const writer = await log.startWriter();
+  const sizes = () => log.groups.get(1)?.map(({ count }) => count);
+  writer.note('schema.migrated', migrated(0));
+  for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
+  assert.deepEqual(sizes(), [1], 'no commit of its own, which the next caller would have to wait for');
+  await writer.append('schema.migrated', migrated(1));
+  assert.deepEqual(sizes(), [1, 2]);
+  writer.note('schema.migrated', migrated(2));
+  for (let n = 0; n < 100 && sizes()?.length === 2; n++) await sleep(20);
+  assert.deepEqual(sizes(), [1, 2, 1]);
+  for (let n = 0; n < 256; n++) writer.note('schema.migrated', migrated(n));
+  for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
+  assert.deepEqual(sizes(), [1, 2, 1, 256], 'a whole group waits for nobody');
+  await writer.close();
 });
 
 test('a value that does not fit fails its own caller and nobody else', async () => {
