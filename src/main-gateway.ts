@@ -67,6 +67,7 @@ export async function startGateway(common: Common): Promise<Part> {
   const forward = new Forward({ vault, upstream, clients, answers, audit, database, clock: systemClock });
   const operations = { database, audit, vault, random: systemRandom };
   const refusals = new Refusals(systemClock);
+  const usage = new UsageReservations(database.sql);
   const gateway = new Gateway({
     authentication: new Authentication({
       load: (id) => loadApplication(database.reads, id),
@@ -77,7 +78,7 @@ export async function startGateway(common: Common): Promise<Part> {
     endpoints: ENDPOINTS.with(config.endpoints.map((endpoint) => declareEndpoint(rowOf(endpoint)))),
     lookup: new Lookup(database.reads),
     vault,
-    usage: new UsageReservations(database.sql),
+    usage,
     rates: new TokenBuckets(systemClock),
     audit,
     sql: database.sql,
@@ -140,6 +141,7 @@ export async function startGateway(common: Common): Promise<Part> {
       while (vault.unsaved > 0 && performance.now() < patience)
         await new Promise((resolve) => setTimeout(resolve, 100));
       await within(limits.shutdownMs, upstream.close());
+      await within(limits.shutdownMs, usage.close());
       keyring.drop();
     },
   };

@@ -1,5 +1,7 @@
+import { type Clock, systemClock } from '../base/clock.ts';
 import { StrongroomError } from '../base/errors.ts';
 import type { Sql } from './sql.ts';
+import { type Ahead, aheadFor, CallsAhead } from './usage-ahead.ts';
 
 /**
  * Exact counting of what applications use: calls, removals and rotations in a
@@ -36,11 +38,18 @@ export interface UsageOptions {
   readonly waiting?: number;
   /** Records remembered as counted in this hour, over all applications. Default 100,000. */
   readonly remembered?: number;
+  readonly clock?: Clock;
 }
+
+const FITS: Promise<null> = Promise.resolve(null);
 
 /**
  * Reserves usage for calls, in groups: while one group is under way the next one
- * gathers.
+ * gathers. For an application whose calls come many at a time, the database counts
+ * some ahead while its quota is far (see `reserve_usage`), and these then wait for
+ * nothing; what has not come within a second is given back. So a quota is never
+ * passed, and a replica can find it spent up to a second early by what another one
+ * holds. Budgets are asked for call by call.
  *
  * Uses one statement outside any transaction of ours, see `reserve_usage`: it
  * commits without waiting for the disk, because the durable audit entry that
@@ -59,9 +68,15 @@ export class UsageReservations {
   /** Per application: records that are counted for {@link #hour} already and need not be sent. */
   readonly #counted = new Map<string, Set<string>>();
   #remembered = 0;
+  readonly #clock: Clock;
+  readonly #ahead: CallsAhead;
+  /** What is being given back, for {@link close}. */
+  readonly #returning = new Set<Promise<unknown>>();
 
   constructor(sql: Sql, options: UsageOptions = {}) {
     this.#sql = sql;
+    this.#clock = options.clock ?? systemClock;
+    this.#ahead = new CallsAhead(this.#clock, (ahead) => this.#giveBack(ahead));
     this.#group = options.group ?? 256;
     this.#mayWait = options.waiting ?? 8_192;
     this.#mayRemember = options.remembered ?? 100_000;
@@ -75,6 +90,8 @@ export class UsageReservations {
    *   errs on the safe side; `OVERLOADED`: nothing was counted.
    */
   reserve(request: UsageRequest): Promise<UsageLimit | null> {
+    const { applicationId, limits } = request;
+    if (this.#isPlain(request) && this.#ahead.take(applicationId, limits.calls, this.#hour)) return FITS;
     if (this.#waiting.length >= this.#mayWait) {
       return Promise.reject(new StrongroomError('OVERLOADED', { queue: 'usage' }));
     }
@@ -82,6 +99,28 @@ export class UsageReservations {
       this.#waiting.push({ request, resolve, reject });
       if (!this.#busy) void this.#run();
     });
+  }
+
+  /** Gives back what was counted ahead. Calls that come later are counted one group at a time, as before. */
+  async close(): Promise<void> {
+    this.#ahead.close();
+    await Promise.all(this.#returning);
+  }
+
+  /** A call that counts as a call and as nothing else. */
+  #isPlain({ applicationId, records, removals, rotations }: UsageRequest): boolean {
+    if (removals > 0 || rotations > 0) return false;
+    if (records.length === 0) return true;
+    const counted = this.#counted.get(applicationId);
+    return counted !== undefined && records.every((record) => counted.has(record));
+  }
+
+  #giveBack({ hour, applicationId, left }: Ahead): void {
+    // What cannot be given back stays counted: on the safe side.
+    const returned = returnUsage(this.#sql, hour, applicationId, left)
+      .catch(() => {})
+      .finally(() => this.#returning.delete(returned));
+    this.#returning.add(returned);
   }
 
   async #run(): Promise<void> {
@@ -104,14 +143,21 @@ export class UsageReservations {
     // Twice when the hour has changed since we were last told; a third time only
     // when it changes once more in between.
     for (let attempt = 0; attempt < 3; attempt++) {
-      const { hour, exceeded } = await reserveUsage(
+      const asked = this.#clock.monotonic();
+      const wanted = aheadOf(requests);
+      const { hour, exceeded, ahead } = await reserveUsage(
         this.#sql,
         this.#hour,
         requests,
+        wanted,
         (application, record) => this.#counted.get(application)?.has(record) === true,
       );
       if (exceeded !== null) {
-        for (const [at, request] of requests.entries()) if (exceeded[at] === null) this.#remember(request);
+        for (const [at, request] of requests.entries()) {
+          if (exceeded[at] === null) this.#remember(request);
+          const calls = ahead?.[at] ?? 0;
+          if (calls > 0) this.#ahead.add(request.applicationId, request.limits.calls, hour, calls, asked);
+        }
         return exceeded;
       }
       this.#hour = hour;
@@ -149,12 +195,28 @@ interface Reservation {
   readonly hour: number;
   /** Null: the hour was not the one expected, nothing was counted. */
   readonly exceeded: readonly (UsageLimit | null)[] | null;
+  /** How many calls were counted ahead behind each; null with `exceeded`. */
+  readonly ahead: readonly number[] | null;
+}
+
+/** How many calls to count ahead behind each: all of an application's behind its last one. */
+function aheadOf(requests: readonly UsageRequest[]): number[] {
+  const calls = new Map<string, number>();
+  for (const { applicationId } of requests) calls.set(applicationId, (calls.get(applicationId) ?? 0) + 1);
+  const ahead = new Array<number>(requests.length).fill(0);
+  for (let at = requests.length - 1; at >= 0; at--) {
+    const { applicationId } = requests[at] as UsageRequest;
+    ahead[at] = aheadFor(calls.get(applicationId) ?? 0);
+    calls.delete(applicationId);
+  }
+  return ahead;
 }
 
 async function reserveUsage(
   sql: Sql,
   hour: number | null,
   requests: readonly UsageRequest[],
+  ahead: readonly number[],
   isCounted: (application: string, record: string) => boolean,
 ): Promise<Reservation> {
   const records: string[] = [];
@@ -169,9 +231,9 @@ async function reserveUsage(
   }
   const { rows } = await sql.query<Reservation>({
     name: 'reserve-usage',
-    text: `select current_hour as hour, exceeded
+    text: `select current_hour as hour, exceeded, ahead
        from reserve_usage($1::int, $2::text[], $3::int[], $4::int[], $5::bigint[], $6::int[], $7::int[], $8::int[],
-                          $9::int[], $10::int[], $11::uuid[])`,
+                          $9::int[], $10::int[], $11::uuid[], $12::int[])`,
     values: [
       hour,
       requests.map((request) => request.applicationId),
@@ -184,11 +246,20 @@ async function reserveUsage(
       firsts,
       counts,
       records,
+      ahead,
     ],
   });
   if (rows[0] === undefined)
     throw new StrongroomError('DATABASE_UNAVAILABLE', { reason: 'no answer of reserve_usage' });
   return rows[0];
+}
+
+async function returnUsage(sql: Sql, hour: number, applicationId: string, calls: number): Promise<void> {
+  await sql.query({
+    name: 'return-usage',
+    text: 'select return_usage($1, $2, $3)',
+    values: [hour, applicationId, calls],
+  });
 }
 
 export interface DayUsage {
