@@ -32,7 +32,7 @@ interface Waiting {
 }
 
 /** Round trips that may be under way at once: one on its way there while another is on its way back. */
-const IN_FLIGHT = 2;
+const IN_FLIGHT = 1;
 /** Requests of one round trip, at most. */
 const GROUP = 256;
 
@@ -88,12 +88,10 @@ export class Lookup {
     }
 
     // Pipelined: two statements, one wait.
-    const [looked, owners] = await Promise.all([
+    const [found, owners] = await Promise.all([
       lookUp(this.#sql, wanted),
       subjects.size === 0 ? [] : subjectsByMac(this.#sql, [...subjects.values()]),
     ]);
-    const found = new Array<(typeof looked)[number] | undefined>(wanted.length);
-    for (const one of looked) found[one.at - 1] = one;
     const byMac = new Map(owners.map((subject) => [subject.subjectMac.toString('latin1'), subject.applicationId]));
 
     let at = 0;
