@@ -45,6 +45,8 @@ export function handleHash(handleId: Uint8Array): Buffer {
   return hash('sha256', handleId, 'buffer').subarray(0, 16);
 }
 
+/** About 2 MB of them. */
+const REMEMBERED_HASHES = 10_000;
 /** How long a token that Plaid has handed out is offered to the database while the caller waits. */
 const KEEP_PATIENCE_MS = 8_000;
 /** Failures that say nothing about the write itself: time cures them, or an operator who gives a right back. */
@@ -59,6 +61,7 @@ const PASSING: ReadonlySet<ErrorCode> = new Set([
 export class Vault {
   readonly #parts: VaultParts;
   readonly #tag: number;
+  #handleHashes: { readonly keyId: string; readonly of: Map<RecordId, Buffer> } = { keyId: '', of: new Map() };
   /** Tokens that Plaid has handed out and the database has not taken yet. */
   #unsaved = 0;
 
@@ -101,14 +104,27 @@ export class Vault {
    */
   async open(record: StoredRecord, admission: Admission): Promise<Secret<string>> {
     if (!covers(admission, record.recordId) || record.sealed === null) throw new StrongroomError('INTERNAL');
-    const { key: indexKey } = await this.#parts.keyring.current('index');
+    const index = await this.#parts.keyring.current('index');
     // The handle that was asked for is not bound by the ciphertext: with two of them swapped in the
     // table, a caller would get another item than the one it means.
-    if (!handleHash(recordHandleId(indexKey, record.recordId)).equals(record.handleHash)) {
+    if (!this.#handleHashOf(index, record.recordId).equals(record.handleHash)) {
       throw new StrongroomError('SEAL_BROKEN', { record: record.recordId });
     }
     const dataKey = await this.#parts.keyring.get(dataKeyIdOf(record.sealed));
     return open(dataKey, this.#binding(record, record.version), record.sealed, admission);
+  }
+
+  /** Derived, so that it never changes while the index key does not: remembered for records that are used often. */
+  #handleHashOf(index: DataKey, recordId: RecordId): Buffer {
+    if (index.id !== this.#handleHashes.keyId || this.#handleHashes.of.size >= REMEMBERED_HASHES) {
+      this.#handleHashes = { keyId: index.id, of: new Map() };
+    }
+    let known = this.#handleHashes.of.get(recordId);
+    if (known === undefined) {
+      known = handleHash(recordHandleId(index.key, recordId));
+      this.#handleHashes.of.set(recordId, known);
+    }
+    return known;
   }
 
   /** The key that the next sealing uses. Fetch it before a call whose answer must not wait for a KMS. */
