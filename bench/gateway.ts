@@ -324,7 +324,7 @@ async function startGateway(folder: string, setup: Setup, upstream: string, star
 }
 
 async function startPeer(kind: string, upstream: string, started: ChildProcess[]): Promise<Target> {
-  const flags = ['--max-semi-space-size=16', join(import.meta.dirname, 'peers.ts'), kind, upstream];
+  const flags = ['--max-semi-space-size=12', join(import.meta.dirname, 'peers.ts'), kind, upstream];
   const child = spawn(process.execPath, flags, {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: { ...process.env, NODE_ENV: 'production' },

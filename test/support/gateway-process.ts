@@ -48,7 +48,7 @@ export async function gatewayProcess(
     { mode: 0o600 },
   );
   // As bin/strongroom starts it, and with a way to collect before memory is looked at.
-  const flags = ['--disable-sigusr1', '--max-semi-space-size=16', '--heap-growing-percent=30', '--expose-gc'];
+  const flags = ['--disable-sigusr1', '--max-semi-space-size=12', '--heap-growing-percent=110', '--expose-gc'];
   const child = spawn(process.execPath, [...flags, `${import.meta.dirname}/gateway-child.ts`, settings], {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, MALLOC_ARENA_MAX: '1' },
