@@ -3,6 +3,7 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Configuration, PlaidApi } from 'plaid';
 import { request } from 'undici';
 import { type Simulator, type SimulatorOptions, startSimulator } from '../../simulator/start.ts';
@@ -148,11 +149,20 @@ export async function strongroom(t: { after(fn: () => Promise<void>): void }, op
     },
     async entries(kind) {
       const owner = await database.open('owner', { poolSize: 1 });
+      const read = async () =>
+        (
+          await owner.sql.query<Parameters<typeof readGroup>[0]>(
+            `select w.deployment, w.writer, g.first_n as "firstN", g.count, g.prev, g.hashes, g.entries
+               from audit_groups g join audit_writers w on w.id = g.writer order by g.writer, g.first_n`,
+          )
+        ).rows;
       try {
-        const { rows } = await owner.sql.query<Parameters<typeof readGroup>[0]>(
-          `select w.deployment, w.writer, g.first_n as "firstN", g.count, g.prev, g.hashes, g.entries
-             from audit_groups g join audit_writers w on w.id = g.writer order by g.writer, g.first_n`,
-        );
+        let rows = await read();
+        // Outcomes wait a little for a caller's entry to travel with.
+        for (let before = -1; rows.length !== before; rows = await read()) {
+          before = rows.length;
+          await sleep(35);
+        }
         return rows
           .flatMap((row) => readGroup(row) ?? assert.fail('a group of entries that cannot be read'))
           .map(({ text }) => parseEntry(text) ?? assert.fail('an entry that cannot be read'))
