@@ -45,9 +45,10 @@ export interface AuditWriter {
    */
   append<K extends EntryKind>(kind: K, fields: EntryFields<K>): Promise<EntryRef>;
   /**
-   * Joins the next group, and makes one of its own when no caller's comes within 20 ms. Never throws: fields that do not fit are
-   * reported as a problem, and what does not fit into the bounded queue while the
-   * database is away is counted in the log as `audit.shed`.
+   * Joins the next group, and makes one of its own when no caller's comes within
+   * 20 ms. Never throws: fields that do not fit are reported as a problem, and what
+   * does not fit into the bounded queue while the database is away is counted in
+   * the log as `audit.shed`.
    */
   note<K extends EntryKind>(kind: K, fields: EntryFields<K>): void;
   /** Writes what waits and `writer.stopped`, for at most `patienceMs`. Later calls are refused. Never throws. */

@@ -31,15 +31,14 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
-/** Round trips that may be under way at once: one on its way there while another is on its way back. */
-const IN_FLIGHT = 1;
 /** Requests of one round trip, at most. */
 const GROUP = 256;
 
 export class Lookup {
   readonly #sql: Sql;
   #waiting: Waiting[] = [];
-  #inFlight = 0;
+  /** One round trip at a time: while it is under way the next group gathers. */
+  #asking = false;
   #planned = false;
 
   /** @param sql - A pipelined connection of the gateway's role. */
@@ -56,7 +55,7 @@ export class Lookup {
 
   /** At the end of this turn of the event loop: whoever else becomes ready in it comes along. */
   #plan(): void {
-    if (this.#planned || this.#waiting.length === 0 || this.#inFlight >= IN_FLIGHT) return;
+    if (this.#planned || this.#waiting.length === 0 || this.#asking) return;
     this.#planned = true;
     setImmediate(() => {
       this.#planned = false;
@@ -66,13 +65,13 @@ export class Lookup {
 
   #leave(): void {
     const group = this.#waiting.splice(0, GROUP);
-    this.#inFlight++;
+    this.#asking = true;
     this.#ask(group)
       .catch((error: unknown) => {
         for (const waiting of group) waiting.reject(error);
       })
       .finally(() => {
-        this.#inFlight--;
+        this.#asking = false;
         this.#plan();
       });
   }

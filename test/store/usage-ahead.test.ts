@@ -2,10 +2,9 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import type { Clock } from '../../src/base/clock.ts';
-import type { ApplicationId } from '../../src/base/ids.ts';
-import { insertApplication } from '../../src/store/applications.ts';
 import type { Database, Sql } from '../../src/store/sql.ts';
 import { type UsageRequest, UsageReservations, usageOf } from '../../src/store/usage.ts';
+import { someApplication } from '../support/applications.ts';
 import { testDatabase } from '../support/database.ts';
 
 /** Calls that the database counts ahead for a busy application: a quota is never passed, and nothing stays behind. */
@@ -21,19 +20,7 @@ before(async () => {
 });
 after(() => database.close());
 
-let named = 0;
-async function application(): Promise<string> {
-  const id = randomUUID().replaceAll('-', '').slice(0, 24) as ApplicationId;
-  await insertApplication(admin.sql, {
-    id,
-    name: `application ${named++}`,
-    plaidClientId: 'client',
-    policy: {},
-    keyId: randomUUID(),
-    keySha256: Buffer.alloc(32, 1),
-  });
-  return id;
-}
+const application = () => someApplication(admin.sql);
 
 const limits = (calls: number) => ({ calls, items: 1_000_000, removals: 1_000_000, rotations: 1_000_000 });
 
